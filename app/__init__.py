@@ -1,0 +1,1 @@
+"""The web application: REST, pages, tables, queue. Never imports torch."""

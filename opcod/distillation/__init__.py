@@ -1,0 +1,1 @@
+"""The self-teacher and the losses (paper Eq. 1)."""

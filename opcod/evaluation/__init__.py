@@ -1,0 +1,1 @@
+"""Accuracy with intervals, the Pareto verdict, break and rescue rates."""

@@ -1,0 +1,1 @@
+"""Students: loading, adapters, moving averages, supervised fine-tuning, export."""

@@ -1,0 +1,1 @@
+"""Questions, their verifiers, and the built-in demo world."""

@@ -1,0 +1,1 @@
+"""The glue between the queue and the training library."""
