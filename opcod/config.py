@@ -24,7 +24,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
 def _field(default: Any, description: str, *, unit: str = "", source: str = "", **limits: Any) -> Any:
-    extra = {key: value for key, value in (("unit", unit), ("source", source)) if value}
+    extra: dict[str, Any] = {key: value for key, value in (("unit", unit), ("source", source)) if value}
     return Field(default, description=description, json_schema_extra=extra or None, **limits)
 
 
@@ -100,7 +100,9 @@ class FeedbackConfig(_Section):
 
     style: Literal["anchored", "generic"] = _field("anchored", "Anchored two-step feedback or the generic baseline.", source="Appendix C")
     max_tokens: int = _field(1024, "Longest feedback.", unit="tokens", source="paper", ge=1, le=32_768)
-    max_prompt_tokens: int = _field(8192, "Longest tutor prompt; a longer one is cut in the response it shows.", unit="tokens", source="paper", ge=16)
+    max_prompt_tokens: int = _field(
+        8192, "Longest tutor prompt; a longer one is cut in the response it shows.", unit="tokens", source="paper", ge=16
+    )
     temperature: float = _field(1.0, "Sampling temperature of feedback; 0 is greedy.", ge=0, le=5)
     top_p: float = _field(1.0, "Nucleus of the feedback sampler.", gt=0, le=1)
     batch_size: int = _field(256, "Feedbacks generated together.", unit="sequences", ge=1)
@@ -110,7 +112,9 @@ class FeedbackConfig(_Section):
 class TeacherConfig(_Section):
     """The self-teacher: the tutee's moving average with more context."""
 
-    ema_rate: float = _field(0.05, "Share of the student's weights that enters the teacher after each update.", source="section 4", ge=0, le=1)
+    ema_rate: float = _field(
+        0.05, "Share of the student's weights that enters the teacher after each update.", source="section 4", ge=0, le=1
+    )
     template: str | None = _field(None, "Template of the self-teacher's user turn; None takes the built-in wording.", max_length=20_000)
     max_tokens: int = _field(10_240, "Longest self-teacher prompt.", unit="tokens", source="paper", ge=16)
     success_threshold: float = _field(0.5, "Reward at which a rollout counts as a success.", source="SDPO code", ge=0, le=1)
@@ -120,7 +124,9 @@ class LossConfig(_Section):
     """The distillation loss (Eq. 1)."""
 
     alpha: float = _field(0.5, "0 forward KL, 0.5 Jensen-Shannon, 1 reverse KL.", source="Eq. 1", ge=0, le=1)
-    top_k: int | None = _field(100, "Student's most likely tokens that are compared; empty: the whole vocabulary.", unit="tokens", source="paper", ge=1)
+    top_k: int | None = _field(
+        100, "Student's most likely tokens that are compared; empty: the whole vocabulary.", unit="tokens", source="paper", ge=1
+    )
     tail_bucket: bool = _field(True, "Compare the remaining mass as one more bucket; off: renormalise the top K.", source="SDPO code")
     importance_clip: float | None = _field(2.0, "Largest importance weight; empty: no weights.", source="SDPO code", gt=0)
     aggregation: Literal["token_mean", "sequence_mean"] = _field(
@@ -153,7 +159,9 @@ class ScheduleConfig(_Section):
     steps_per_round: int = _field(50, "K: updates of a student in its phase.", source="paper", ge=1, le=10_000)
     questions_per_step: int = _field(32, "Questions in a batch.", unit="questions", source="paper", ge=1, le=4096)
     tutor_snapshot: Literal["round_start", "latest"] = _field(
-        "round_start", "Tutors as they were when the round began, or as the last phase left them.", source="Algorithm 1; implementation notes"
+        "round_start",
+        "Tutors as they were when the round began, or as the last phase left them.",
+        source="Algorithm 1; implementation notes",
     )
 
 
@@ -177,7 +185,9 @@ class OptimizerConfig(_Section):
     beta1: float = _field(0.9, "AdamW beta 1.", ge=0, lt=1)
     beta2: float = _field(0.999, "AdamW beta 2.", ge=0, lt=1)
     gradient_clip: float = _field(1.0, "Largest gradient norm.", source="paper", gt=0)
-    mini_batch_questions: int | None = _field(None, "Questions of one update; empty: the whole batch in one.", unit="questions", source="paper: 32", ge=1)
+    mini_batch_questions: int | None = _field(
+        None, "Questions of one update; empty: the whole batch in one.", unit="questions", source="paper: 32", ge=1
+    )
 
 
 class EvaluationConfig(_Section):
@@ -191,7 +201,9 @@ class EvaluationConfig(_Section):
     )
     test_questions: int | None = _field(None, "Test questions scored a domain; empty: all.", unit="questions", ge=1)
     initial_test: bool = _field(True, "Score the test questions before training too; the verdict needs it.")
-    break_rescue_questions: int = _field(0, "Questions a phase on which break and rescue rates are sampled; 0: none.", unit="questions", ge=0, le=4096)
+    break_rescue_questions: int = _field(
+        0, "Questions a phase on which break and rescue rates are sampled; 0: none.", unit="questions", ge=0, le=4096
+    )
 
 
 class RecordingConfig(_Section):
@@ -218,10 +230,13 @@ class ComputeConfig(_Section):
     adapters: AdaptersConfig | None = _field(None, "LoRA adapters; empty: every weight is trained.")
     gpus: int = _field(1, "GPUs of the run.", ge=1, le=1)
     engine: Literal["auto", "transformers"] = _field("auto", "Generation engine.")
-    micro_batch_tokens: int = _field(16_384, "Padded tokens scored together in an update; lower it when memory runs out.", unit="tokens", ge=64)
+    micro_batch_tokens: int = _field(
+        16_384, "Padded tokens scored together in an update; lower it when memory runs out.", unit="tokens", ge=64
+    )
     gradient_checkpointing: bool = _field(False, "Recompute activations in the backward pass: less memory, more time.")
     side_by_side: bool = _field(
-        False, "Run the phases of a round at once, one process a student. Same result; needs round_start tutors and memory for all students."
+        False,
+        "Run the phases of a round at once, one process a student. Same result; needs round_start tutors and memory for all students.",
     )
     threads: int | None = _field(None, "CPU threads of each student's process; empty: the cores shared among them.", ge=1, le=1024)
 
@@ -267,7 +282,9 @@ class ExperimentConfig(_Section):
                     f"choose one of {', '.join(sorted(domains))}"
                 )
         if self.compute.side_by_side and self.schedule.tutor_snapshot != "round_start":
-            raise ValueError("compute.side_by_side: phases depend on each other with tutor_snapshot `latest`; use round_start or turn it off")
+            raise ValueError(
+                "compute.side_by_side: phases depend on each other with tutor_snapshot `latest`; use round_start or turn it off"
+            )
         return self
 
     def to_yaml(self) -> str:
@@ -309,13 +326,17 @@ def parse_yaml(text: str) -> Any:
         ConfigError: with the line at fault.
     """
     if len(text) > MAX_YAML_CHARACTERS:
-        raise ConfigError(f"The YAML is longer than {MAX_YAML_CHARACTERS:,} characters.", advice="Keep data in files, not in the configuration.")
+        raise ConfigError(
+            f"The YAML is longer than {MAX_YAML_CHARACTERS:,} characters.", advice="Keep data in files, not in the configuration."
+        )
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"The YAML cannot be read{where}: {getattr(error, 'problem', None) or error}.", advice="Mend that line.") from None
+        raise ConfigError(
+            f"The YAML cannot be read{where}: {getattr(error, 'problem', None) or error}.", advice="Mend that line."
+        ) from None
     if not isinstance(data, dict):
         raise ConfigError("The YAML holds no settings.", advice="Start with keys such as `students:` and `domains:`.")
     return data

@@ -1,4 +1,4 @@
-"""What every test stands on: no hub, one torch thread, the same examples from hypothesis each time."""
+"""What every test stands on: no hub, one torch thread, the same hypothesis examples each time, a Chromium if there is one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,33 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.chromium import find_chromium
 
 settings.register_profile("suite", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if find_chromium() is None:
+        skip = pytest.mark.skip(reason="no Chromium: install one, or name it in OPCOD_CHROMIUM")
+        for item in items:
+            if item.get_closest_marker("browser"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args() -> dict[str, object]:
+    return {"executable_path": find_chromium(), "args": CHROMIUM_ARGUMENTS, "headless": True}

@@ -1,0 +1,56 @@
+# `make demo`: everything set up, the page up, the demo run under way. `make test`: all checks. See README.md.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+HOME_FOLDER ?= ./opcod-home
+PORT ?= 8765
+# Two processes fit two cores; each keeps torch to one thread (tests/conftest.py).
+TEST_PROCESSES ?= 2
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+.PHONY: install demo test lint types laws pytest chromium bench demo-students clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@touch $@
+
+demo: install
+	$(BIN)/opcod up --home $(HOME_FOLDER) --host 127.0.0.1 --port $(PORT) --demo demo
+
+test: install lint types laws chromium pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+laws: install
+	$(BIN)/lint-imports
+
+# Without a Chromium the browser tests are skipped by name.
+chromium: install
+	@$(BIN)/python -m tests.chromium || timeout 300 $(BIN)/playwright install chromium || echo "No Chromium: the browser tests will be skipped."
+
+pytest: install
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
+
+bench: install
+	$(BIN)/python tests/benchmarks/bench_step.py $(BENCH_ARGS)
+
+# Remakes the demo's specialists: the same bytes on the same machine.
+demo-students: install
+	$(BIN)/python -m opcod demo build
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
