@@ -1,0 +1,232 @@
+"""Loading a student: any Hugging Face causal language model, safetensors only, no remote code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from opcod.config import AdaptersConfig
+from opcod.errors import ModelError, ResourceError
+from opcod.students.lora import add_adapters
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """A policy: a causal language model with its tokenizer, and the reference it was loaded from."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    ref: str
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is the first CUDA device if there is one, else the CPU.
+
+    Raises:
+        ResourceError: a CUDA device is asked for that this machine lacks.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise ResourceError(
+            f"This machine has no device {name!r}: torch finds {found} CUDA device{'' if found == 1 else 's'}.",
+            advice="Set compute.device to auto or cpu, or install a CUDA build of torch.",
+            field="compute.device",
+        )
+    return device
+
+
+def load_student(
+    ref: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    adapters: AdaptersConfig | None = None,
+    gradient_checkpointing: bool = False,
+) -> Student:
+    """Load a student for training or generation, in evaluation mode (no dropout).
+
+    `ref` is a hub id, a local folder or ``demo:NAME``. Every weight is trainable, or the adapters alone.
+    Gradient checkpointing takes effect while the model is in training mode.
+
+    Raises:
+        ModelError: the reference names nothing that can be loaded.
+        ResourceError: memory ran out, or the device is missing.
+    """
+    resolve_device(str(device))
+    path = locate(ref)
+    with _explained(ref), _quiet():
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, config=config, trust_remote_code=False)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+        missing = sorted(report["missing_keys"])
+        if missing:
+            raise ModelError(
+                f"{ref!r} lacks weights of {type(model).__name__}: {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}.",
+                advice="It was saved from another kind of model, or its files are not complete.",
+            )
+        model = model.to(device)
+        _set_pad_token(model, tokenizer, ref)
+        if gradient_checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        if adapters is not None:
+            model = add_adapters(model, adapters)
+    return Student(model.eval(), tokenizer, ref)
+
+
+def locate(ref: str) -> str:
+    """The folder of a local student, or the hub id as it is.
+
+    Raises:
+        ModelError: a local folder that holds no loadable model.
+    """
+    folder = demo_folder(ref) if ref.startswith("demo:") else Path(ref).expanduser()
+    if ref.lower().endswith(".gguf"):
+        raise ModelError(
+            f"{ref!r} is a GGUF file.",
+            advice="Turn it into a folder once: `python -m opcod students import-gguf FILE OUT`, and name that folder.",
+        )
+    if folder.is_dir():
+        _check_folder(folder, ref)
+        return str(folder)
+    if ref.startswith(("demo:", "/", "./", "../", "~")) or folder.exists() or ref.count("/") > 1:
+        raise ModelError(
+            f"There is no model folder {ref!r}.",
+            advice="Give a folder with config.json and *.safetensors, or a hub id such as Qwen/Qwen3-0.6B.",
+        )
+    return ref
+
+
+def demo_folder(ref: str) -> Path:
+    """Folder of a built-in specialist, ``demo:NAME``."""
+    return Path(__file__).parents[1] / "demo_assets" / Path(ref.removeprefix("demo:")).name
+
+
+def _check_folder(folder: Path, ref: str) -> None:
+    if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise ModelError(
+                f"{ref!r} holds adapters without their base model.",
+                advice="Merge them first: peft's merge_and_unload(), then save_pretrained().",
+            )
+        raise ModelError(f"The folder {ref!r} has no config.json.", advice="Give a folder that transformers' save_pretrained() wrote.")
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = sorted(
+        file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in folder.glob(pattern) if file.name != "training_args.bin"
+    )
+    if pickled:
+        raise ModelError(
+            f"{ref!r} has its weights only as a pickle ({pickled[0]}), which can run code when it is read.",
+            advice=CONVERT_ADVICE,
+        )
+    raise ModelError(f"The folder {ref!r} has no weights.", advice="It needs model.safetensors, or its shards with their index.")
+
+
+CONVERT_ADVICE = "If you trust it, convert it once: load it with transformers elsewhere and save_pretrained() writes safetensors."
+
+
+def _set_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ref: str) -> None:
+    if tokenizer.pad_token_id is None:
+        ends = model.generation_config.eos_token_id if model.generation_config else None
+        end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else (ends[0] if isinstance(ends, list) else ends)
+        if end is None:
+            raise ModelError(
+                f"The tokenizer of {ref!r} has neither a padding nor an end token.", advice="Set `eos_token` in its tokenizer_config.json."
+            )
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(end)
+    for settings in (model.config, model.generation_config):
+        if settings is not None:
+            settings.pad_token_id = tokenizer.pad_token_id
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bars: a run has its own."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _explained(ref: str) -> Iterator[None]:
+    """Turn the libraries' errors into ones that say what to do."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(ref) from error
+    except SafetensorError as error:
+        raise ModelError(f"A safetensors file of {ref!r} is damaged: {error}.", advice="Fetch or save it again.") from error
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise _explanation(ref, error) or error from error
+
+
+def _explanation(ref: str, error: Exception) -> ModelError | ResourceError | None:
+    text = str(error)
+    for sign, message, advice in _SIGNS:
+        if sign.lower() in text.lower():
+            return ModelError(message.format(ref=ref), advice=advice)
+    if "allocate memory" in text:
+        return _out_of_memory(ref)
+    if isinstance(error, RuntimeError):
+        return None
+    first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    return ModelError(f"{ref!r} cannot be loaded: {first}", advice="Try it with transformers' AutoModelForCausalLM first.")
+
+
+def _out_of_memory(ref: str) -> ResourceError:
+    return ResourceError(f"Memory ran out while {ref!r} was loaded.", advice="Use bfloat16, LoRA adapters or a smaller model.")
+
+
+_SIGNS = (
+    # (what the library says, our message, our advice), the first match counts
+    (
+        "trust_remote_code",
+        "{ref!r} needs code of its own (auto_map), which is never run.",
+        "Choose a model whose architecture transformers itself has.",
+    ),
+    (
+        "custom code",
+        "{ref!r} needs code of its own (auto_map), which is never run.",
+        "Choose a model whose architecture transformers itself has.",
+    ),
+    ("gated repo", "{ref!r} is gated on the hub.", "Ask for access there and log in with `hf auth login`."),
+    (
+        "not a valid model identifier",
+        "There is no model {ref!r} on the hub, nor a folder of that name.",
+        "Check the spelling, or log in with `hf auth login`.",
+    ),
+    ("couldn't connect", "{ref!r} is not on this machine and the hub cannot be reached.", "Check the network, or give a local folder."),
+    ("offline", "{ref!r} is not on this machine and the hub cannot be reached.", "Unset HF_HUB_OFFLINE, or give a local folder."),
+    ("does not appear to have a file named model.safetensors", "{ref!r} has no safetensors weights.", CONVERT_ADVICE),
+    ("for this kind of AutoModel", "{ref!r} is not a causal language model.", "Choose one that generates text (…ForCausalLM)."),
+    (
+        "does not recognize this architecture",
+        "The architecture of {ref!r} is unknown to this version of transformers.",
+        "Update transformers or choose another model.",
+    ),
+    ("model_type", "The config.json of {ref!r} names no known architecture.", "Give a folder that transformers' save_pretrained() wrote."),
+    (
+        "tokenizer",
+        "{ref!r} has no tokenizer that can be loaded.",
+        "Save the tokenizer into the model's folder: tokenizer.json and tokenizer_config.json.",
+    ),
+    ("size mismatch", "The weights of {ref!r} do not fit its config.json.", "Fetch or save the model again."),
+)
