@@ -1,0 +1,357 @@
+"""All changes of a run's status, and nothing else changes one.
+
+Each is a compare-and-swap (``UPDATE ... WHERE status IN (...)``) with a row of history and an entry in
+the live stream, in the caller's transaction. Use it so::
+
+    with writing(engine) as session:
+        claim = runs.claim(session, worker="host:123", device="cuda:0", lease_seconds=30)
+    # committed: only now ring bells
+
+A worker's hold is an *attempt*. Its id is the fencing token: every write of an attempt checks, under
+the run's row lock, that it is still the run's current one, and raises `LeaseLost` otherwise, so that
+a worker that was only slow can harm nothing. Leases are read against `app.db.now`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from secrets import token_hex
+from typing import Any, Literal
+
+from sqlalchemy import insert, update
+from sqlmodel import Session, col, select
+
+from app.db import now
+from app.errors import Conflict, LeaseLost, NotFound
+from app.tables import AttemptRow, EventRow, ExperimentRow, RunRow, TransitionRow
+
+RunStatus = Literal["queued", "starting", "running", "pausing", "paused", "stopping", "stopped", "failed", "completed"]
+Ending = Literal["completed", "stopped", "failed"]
+
+HELD: tuple[RunStatus, ...] = ("starting", "running", "stopping")
+"""A worker holds the run."""
+ENDED: tuple[RunStatus, ...] = ("stopped", "failed", "completed")
+
+LEGAL: Mapping[RunStatus | None, tuple[RunStatus, ...]] = {
+    None: ("queued",),
+    "queued": ("starting", "stopped"),
+    "starting": ("running", "stopping", "queued", "stopped", "failed", "completed"),
+    "running": ("stopping", "queued", "stopped", "failed", "completed"),
+    "stopping": ("stopped", "failed", "completed"),
+    "stopped": ("queued",),
+    "failed": ("queued",),
+    "completed": (),
+}
+"""From -> to. Every history is a path in this graph."""
+
+FRUITLESS_ATTEMPTS = 3
+"""So many attempts in a row whose worker vanished before anything new was done end the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's hold on a run."""
+
+    run_id: int
+    token: int
+    """The attempt's id: the fencing token of everything that it writes."""
+    folder: str
+    """Relative; `Settings.run_folder(claim.folder)` is the place on this machine."""
+    config: dict[str, Any]
+    """Plain data for `opcod.config.parse_config`."""
+    lease_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunControl:
+    """What a heartbeat learns."""
+
+    stop: bool
+    """The user asked the run to stop: checkpoint and end."""
+    ours: bool
+    """False: the lease is lost; end at once and write nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """Why a run failed, in words for its owner."""
+
+    kind: str
+    message: str
+    advice: str = ""
+
+
+def create_run(session: Session, experiment_id: int, *, actor: str = "user", name: str | None = None) -> RunRow:
+    """A new run at the queue's end.
+
+    Raises:
+        NotFound: there is no such experiment.
+    """
+    experiment = session.get(ExperimentRow, experiment_id)
+    if experiment is None:
+        raise NotFound("experiment", experiment_id)
+    moment = now()
+    run = RunRow(
+        experiment_id=experiment_id, name=name or experiment.name, folder=token_hex(4), status="queued", created_at=moment, queued_at=moment
+    )
+    session.add(run)
+    session.flush()
+    assert run.id is not None
+    run.folder = f"{run.id:06d}-{run.folder}"  # a home whose database was lost never mixes an old run's files with a new one's
+    session.flush()
+    _record(session, run.id, None, "queued", "created", actor, moment)
+    return run
+
+
+def claim(session: Session, *, worker: str, device: str, lease_seconds: float, run_id: int | None = None) -> Claim | None:
+    """Take `run_id`, or the longest-waiting run, if it is queued; None where there is nothing to take.
+
+    Two workers that ask together get different runs, or one of them gets None.
+    """
+    queue = select(col(RunRow.id)).where(col(RunRow.status) == "queued").order_by(col(RunRow.queued_at), col(RunRow.id)).limit(1)
+    if run_id is not None:
+        queue = queue.where(col(RunRow.id) == run_id)
+    found = session.exec(queue.with_for_update(skip_locked=True)).first()
+    if found is None:
+        return None
+    moment = now()
+    lease = moment + timedelta(seconds=lease_seconds)
+    if _swap(session, found, ("queued",), "starting", f"claimed by {worker}", worker, moment, lease_until=lease) is None:
+        return None
+    attempt = AttemptRow(run_id=found, worker=worker, device=device, started_at=moment, renewed_at=moment)
+    session.add(attempt)
+    session.flush()
+    run = _get(session, found)
+    run.attempt_id = attempt.id
+    run.started_at = run.started_at or moment
+    session.flush()
+    experiment = session.get(ExperimentRow, run.experiment_id)
+    assert attempt.id is not None
+    assert experiment is not None
+    return Claim(found, attempt.id, run.folder, experiment.config, lease_seconds)
+
+
+def renew(session: Session, claim: Claim) -> RunControl:
+    """The heartbeat: prolong the lease and learn what the user wants."""
+    moment = now()
+    renewed = session.exec(
+        update(RunRow)
+        .where(col(RunRow.id) == claim.run_id, col(RunRow.attempt_id) == claim.token)
+        .values(lease_until=moment + timedelta(seconds=claim.lease_seconds))
+        .returning(col(RunRow.status))
+    ).first()
+    if renewed is None:
+        return RunControl(stop=True, ours=False)
+    session.exec(update(AttemptRow).where(col(AttemptRow.id) == claim.token).values(renewed_at=moment))
+    return RunControl(stop=renewed[0] == "stopping", ours=True)
+
+
+def mark_running(session: Session, claim: Claim) -> None:
+    """The training process is up. A run that was asked to stop meanwhile stays `stopping`.
+
+    Raises:
+        LeaseLost
+    """
+    hold(session, claim.run_id, claim.token)
+    _swap(session, claim.run_id, ("starting",), "running", "training began", _worker(session, claim.token), now())
+
+
+def finish(session: Session, claim: Claim, ending: Ending, *, error: RunError | None = None, cause: str = "") -> None:
+    """The attempt ended, and the run with it. `error` belongs to `failed`.
+
+    Raises:
+        LeaseLost
+    """
+    run = hold(session, claim.run_id, claim.token)
+    moment = now()
+    run.ended_at = moment
+    if error is not None:
+        run.error_kind, run.error_message, run.error_advice = error.kind, error.message, error.advice
+    _let_go(session, run, ending, moment)
+    text = cause or {"completed": "finished", "stopped": "stopped at a checkpoint", "failed": error.message if error else "failed"}[ending]
+    _swap(session, claim.run_id, HELD, ending, text, _worker(session, claim.token), moment)
+
+
+def release(session: Session, claim: Claim, *, cause: str = "worker shut down") -> RunStatus:
+    """Give the run back unfinished: queued again, or stopped where the user had asked for that. Returns the status.
+
+    Raises:
+        LeaseLost
+    """
+    run = hold(session, claim.run_id, claim.token)
+    moment = now()
+    _let_go(session, run, "released", moment)
+    return _requeue(session, run, cause, _worker(session, claim.token), moment)
+
+
+def request_stop(session: Session, run_id: int, *, actor: str = "user") -> RunStatus:
+    """Stop a queued run at once, ask a held one to stop at its next step. Returns the new status.
+
+    Raises:
+        NotFound
+        Conflict: the run has ended, or is stopping already.
+    """
+    moment = now()
+    status = _lock(session, run_id)
+    if _swap(session, run_id, ("queued",), "stopped", "stop requested", actor, moment, ended_at=moment, queued_at=None):
+        return "stopped"
+    if _swap(session, run_id, ("starting", "running"), "stopping", "stop requested", actor, moment):
+        return "stopping"
+    raise Conflict(run_id, status, "stopped")
+
+
+def request_resume(session: Session, run_id: int, *, actor: str = "user") -> RunStatus:
+    """Queue a stopped or failed run again; it goes on from its last checkpoint.
+
+    Raises:
+        NotFound
+        Conflict: the run is neither stopped nor failed.
+    """
+    moment = now()
+    status = _lock(session, run_id)
+    cleared = {"ended_at": None, "error_kind": None, "error_message": None, "error_advice": None, "queued_at": moment, "rung_at": None}
+    if _swap(session, run_id, ("stopped", "failed"), "queued", "resume requested", actor, moment, **cleared):
+        return "queued"
+    raise Conflict(run_id, status, "resumed")
+
+
+def reap(session: Session, moment: datetime | None = None) -> list[int]:
+    """Queue the runs again whose lease has lapsed; returns the ids of those that now wait.
+
+    A run that was stopping becomes stopped. One whose workers vanished `FRUITLESS_ATTEMPTS` times in a
+    row without anything new done fails, with advice, instead of being tried for ever.
+    """
+    moment = moment or now()
+    lapsed = session.exec(
+        select(RunRow).where(col(RunRow.status).in_(HELD), col(RunRow.lease_until) < moment).with_for_update(skip_locked=True)
+    ).all()
+    waiting = []
+    for run in lapsed:
+        assert run.id is not None
+        _let_go(session, run, "lapsed", moment)
+        if run.status != "stopping" and _fruitless(session, run.id):
+            run.error_kind = "worker_lost"
+            run.error_message = f"The worker vanished {FRUITLESS_ATTEMPTS} times before it got any further."
+            run.error_advice = "Memory that ran out is the usual cause: see the log's end, lower compute.micro_batch_tokens, then resume."
+            run.ended_at = moment
+            session.flush()
+            _swap(session, run.id, HELD, "failed", "lease lapsed", "reaper", moment)
+        elif _requeue(session, run, "lease lapsed", "reaper", moment) == "queued":
+            waiting.append(run.id)
+    return waiting
+
+
+def queued(session: Session) -> list[RunRow]:
+    """The queue in order; a run's position is its index + 1."""
+    return list(
+        session.exec(select(RunRow).where(col(RunRow.status) == "queued").order_by(col(RunRow.queued_at), col(RunRow.id))).all()
+    )
+
+
+def unannounced(session: Session, older_than: timedelta, moment: datetime | None = None) -> list[int]:
+    """Queued runs of which no worker was told within `older_than`; marks them as told now."""
+    moment = moment or now()
+    limit = moment - older_than
+    overdue = session.exec(
+        select(RunRow).where(
+            col(RunRow.status) == "queued", col(RunRow.queued_at) < limit, (col(RunRow.rung_at).is_(None)) | (col(RunRow.rung_at) < limit)
+        )
+    ).all()
+    for run in overdue:
+        run.rung_at = moment
+    session.flush()
+    return [run.id for run in overdue if run.id is not None]
+
+
+def hold(session: Session, run_id: int, token: int) -> RunRow:
+    """The run, its row locked until the transaction's end, if attempt `token` holds it. The gate of every write of an attempt.
+
+    Raises:
+        LeaseLost
+    """
+    run = session.exec(
+        select(RunRow).where(col(RunRow.id) == run_id).with_for_update(key_share=True).execution_options(populate_existing=True)
+    ).first()
+    if run is None or run.attempt_id != token:
+        raise LeaseLost(run_id, token)
+    return run
+
+
+def _swap(
+    session: Session,
+    run_id: int,
+    sources: Sequence[RunStatus],
+    target: RunStatus,
+    cause: str,
+    actor: str,
+    moment: datetime,
+    **changes: Any,
+) -> RunStatus | None:
+    """Compare-and-swap of the status with its history; returns what it was, or None where another status refused."""
+    for source in sources:
+        if target not in LEGAL[source]:
+            continue
+        swapped = session.exec(
+            update(RunRow)
+            .where(col(RunRow.id) == run_id, col(RunRow.status) == source)
+            .values(status=target, **changes)
+            .execution_options(synchronize_session="fetch")
+        )
+        if swapped.rowcount:
+            _record(session, run_id, source, target, cause, actor, moment)
+            return source
+    return None
+
+
+def _record(
+    session: Session, run_id: int, source: RunStatus | None, target: RunStatus, cause: str, actor: str, moment: datetime
+) -> None:
+    history = {"run_id": run_id, "at": moment, "from_status": source, "to_status": target, "cause": cause, "actor": actor}
+    session.exec(insert(TransitionRow).values(**history))
+    data = {"from": source, "to": target}
+    session.exec(insert(EventRow).values(run_id=run_id, seq=None, kind="status_changed", data=data, at=moment))
+
+
+def _requeue(session: Session, run: RunRow, cause: str, actor: str, moment: datetime) -> RunStatus:
+    assert run.id is not None
+    if _swap(session, run.id, ("stopping",), "stopped", cause, actor, moment, ended_at=moment):
+        return "stopped"
+    _swap(session, run.id, ("starting", "running"), "queued", cause, actor, moment, queued_at=moment, rung_at=None)
+    return "queued"
+
+
+def _let_go(session: Session, run: RunRow, outcome: str, moment: datetime) -> None:
+    """End the attempt that holds the run."""
+    session.exec(update(AttemptRow).where(col(AttemptRow.id) == run.attempt_id).values(ended_at=moment, outcome=outcome))
+    run.attempt_id = None
+    run.lease_until = None
+    session.flush()
+
+
+def _fruitless(session: Session, run_id: int) -> bool:
+    latest = session.exec(
+        select(AttemptRow).where(col(AttemptRow.run_id) == run_id).order_by(col(AttemptRow.id).desc()).limit(FRUITLESS_ATTEMPTS)
+    ).all()
+    return len(latest) == FRUITLESS_ATTEMPTS and all(attempt.outcome == "lapsed" and not attempt.new_events for attempt in latest)
+
+
+def _worker(session: Session, token: int) -> str:
+    attempt = session.get(AttemptRow, token)
+    return attempt.worker if attempt else "worker"
+
+
+def _lock(session: Session, run_id: int) -> str:
+    """Lock the run's row to the transaction's end; its status."""
+    status = session.exec(select(col(RunRow.status)).where(col(RunRow.id) == run_id).with_for_update(key_share=True)).first()
+    if status is None:
+        raise NotFound("run", run_id)
+    return status
+
+
+def _get(session: Session, run_id: int) -> RunRow:
+    run = session.get(RunRow, run_id, populate_existing=True)
+    if run is None:
+        raise NotFound("run", run_id)
+    return run

@@ -1,0 +1,52 @@
+"""Settings of the service, read from the environment (prefix ``OPCOD_``)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where the service keeps its things and where it listens."""
+
+    model_config = SettingsConfigDict(env_prefix="OPCOD_", extra="ignore")
+
+    home: Path = Field(Path("~/.opcod"), description="Folder that holds everything: database, runs, broker socket.", validate_default=True)
+    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the home folder.")
+    broker_url: str = Field("", description="`redis://...` or `redis+socket:///path`; empty: no broker, workers poll.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, description="Port to listen on.", ge=0, le=65_535)
+    lease_seconds: float = Field(30.0, description="How long a worker's claim holds without a heartbeat.", gt=0)
+    reap_seconds: float = Field(3.0, description="How often lapsed leases and unclaimed runs are looked for.", gt=0)
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _derived(self) -> Settings:
+        if not self.database_url:
+            self.database_url = f"sqlite:///{self.home / 'opcod.db'}"
+        for plain in ("postgres://", "postgresql://"):
+            if self.database_url.startswith(plain):
+                self.database_url = "postgresql+psycopg://" + self.database_url.removeprefix(plain)
+        return self
+
+    @property
+    def runs_folder(self) -> Path:
+        """Parent of every run's folder (checkpoints, exports, log)."""
+        return self.home / "runs"
+
+    def run_folder(self, name: str) -> Path:
+        """Folder of one run, from the relative name that its row keeps."""
+        return self.runs_folder / name
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()

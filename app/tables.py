@@ -1,0 +1,333 @@
+"""The tables. Row classes end in `Row`, so that a noun of the method never means a table.
+
+Numbers of a run's rows rise in the order in which they become visible: every writer locks the run's
+row first, so that `id` is a cursor that misses nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, Index, Text, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from app.columns import BIG_INTEGER, UtcDateTime
+from app.db import now
+
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata = SQLModel.metadata
+NEVER_REUSED = {"sqlite_autoincrement": True}
+
+
+class ExperimentRow(SQLModel, table=True):
+    """What to run. Never changed once made."""
+
+    __tablename__: ClassVar[str] = "experiments"
+    __table_args__: ClassVar[Any] = NEVER_REUSED
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    preset: str | None = None
+    config: dict[str, Any] = Field(sa_type=JSON)
+    idempotency_key: str | None = Field(default=None, unique=True)
+    created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+
+
+class RunRow(SQLModel, table=True):
+    """The running of an experiment. `status` and `attempt_id` change in `app.runs` only."""
+
+    __tablename__: ClassVar[str] = "runs"
+    __table_args__: ClassVar[Any] = (Index(None, "status", "queued_at", "id"), NEVER_REUSED)
+    id: int | None = Field(default=None, primary_key=True)
+    experiment_id: int = Field(foreign_key="experiments.id", index=True)
+    name: str
+    folder: str
+    """Relative to the folder of all runs."""
+    status: str
+    attempt_id: int | None = None
+    """The attempt that holds the run: its fencing token. None while nobody does."""
+    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    queued_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """Since when it waits; the queue's order."""
+    rung_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When workers were last told of it."""
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    error_kind: str | None = None
+    error_message: str | None = Field(default=None, sa_type=Text)
+    error_advice: str | None = Field(default=None, sa_type=Text)
+    round: int = 0
+    rounds: int = 0
+    steps_per_round: int = 0
+    phase: str | None = None
+    """Who is the tutee."""
+    steps_done: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    """Student -> its updates so far."""
+    steps_total: int = 0
+    verdict: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+
+
+class AttemptRow(SQLModel, table=True):
+    """One worker's hold on a run. Its id is the fencing token."""
+
+    __tablename__: ClassVar[str] = "attempts"
+    __table_args__: ClassVar[Any] = NEVER_REUSED
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id", index=True)
+    worker: str
+    device: str
+    started_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    renewed_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    outcome: str | None = None
+    """completed, stopped, failed, released or lapsed."""
+    new_events: int = 0
+    """Events it brought that were not known before: whether it got anywhere."""
+
+
+class TransitionRow(SQLModel, table=True):
+    """One change of a run's status."""
+
+    __tablename__: ClassVar[str] = "transitions"
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id", index=True)
+    at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    from_status: str | None = None
+    to_status: str
+    cause: str
+    actor: str
+
+
+class EventRow(SQLModel, table=True):
+    """The live stream: one row for each training event and each change of status, small facts only."""
+
+    __tablename__: ClassVar[str] = "events"
+    __table_args__: ClassVar[Any] = (UniqueConstraint("run_id", "seq"), Index(None, "run_id", "id"), NEVER_REUSED)
+    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_INTEGER)
+    run_id: int = Field(foreign_key="runs.id")
+    seq: int | None = Field(default=None, sa_type=BIG_INTEGER)
+    """Place in the run; None for a change of status."""
+    kind: str
+    data: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
+class RoundRow(SQLModel, table=True):
+    __tablename__: ClassVar[str] = "rounds"
+    run_id: int = Field(foreign_key="runs.id", primary_key=True)
+    round: int = Field(primary_key=True)
+    seq: int = Field(sa_type=BIG_INTEGER)
+    started_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class PhaseRow(SQLModel, table=True):
+    """One student's turn as the tutee within a round."""
+
+    __tablename__: ClassVar[str] = "phases"
+    run_id: int = Field(foreign_key="runs.id", primary_key=True)
+    round: int = Field(primary_key=True)
+    tutee: str = Field(primary_key=True)
+    tutors: list[str] = Field(default_factory=list, sa_type=JSON)
+    seq: int = Field(sa_type=BIG_INTEGER)
+    started_at: datetime = Field(sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class StepRow(SQLModel, table=True):
+    """One update of a tutee."""
+
+    __tablename__: ClassVar[str] = "steps"
+    run_id: int = Field(foreign_key="runs.id", primary_key=True)
+    student: str = Field(primary_key=True)
+    step: int = Field(primary_key=True)
+    round: int
+    seq: int = Field(sa_type=BIG_INTEGER)
+    attempt_id: int
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
+class MetricRow(SQLModel, table=True):
+    """One point of one curve."""
+
+    __tablename__: ClassVar[str] = "metrics"
+    __table_args__: ClassVar[Any] = (
+        UniqueConstraint("run_id", "seq", "name"),
+        Index(None, "run_id", "id"),
+        Index(None, "run_id", "name", "id"),
+        NEVER_REUSED,
+    )
+    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_INTEGER)
+    run_id: int = Field(foreign_key="runs.id")
+    seq: int = Field(sa_type=BIG_INTEGER)
+    name: str
+    step: int
+    round: int
+    value: float
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
+class ExchangeRow(SQLModel, table=True):
+    """One rollout with its question and what the self-teacher was shown. Siblings share (tutee, step, group)."""
+
+    __tablename__: ClassVar[str] = "exchanges"
+    __table_args__: ClassVar[Any] = (
+        UniqueConstraint("run_id", "seq"),
+        Index(None, "run_id", "id"),
+        Index(None, "run_id", "tutee", "step", "group"),
+        Index(None, "run_id", "outcome", "id"),
+        Index(None, "run_id", "domain", "question_id", "id"),
+        NEVER_REUSED,
+    )
+    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_INTEGER)
+    run_id: int = Field(foreign_key="runs.id")
+    seq: int = Field(sa_type=BIG_INTEGER)
+    round: int
+    step: int
+    group: int
+    tutee: str
+    tutor: str | None = None
+    domain: str
+    question_id: str
+    question_prompt: str = Field(sa_type=Text)
+    question_answer: str = Field(sa_type=Text)
+    rollout_index: int
+    rollout_text: str = Field(sa_type=Text)
+    rollout_tokens: int
+    correct: bool
+    extracted: str | None = Field(default=None, sa_type=Text)
+    truncated: bool
+    own_solution: str | None = Field(default=None, sa_type=Text)
+    teacher_prompt: str | None = Field(default=None, sa_type=Text)
+    in_loss: bool
+    divergence_mean: float | None = None
+    divergence_max: float | None = None
+    outcome: str | None = None
+    """The feedback's, repeated here to be filtered by."""
+
+
+class FeedbackRow(SQLModel, table=True):
+    """What the tutor said in the exchange with the same (run_id, seq)."""
+
+    __tablename__: ClassVar[str] = "feedbacks"
+    run_id: int = Field(foreign_key="runs.id", primary_key=True)
+    seq: int = Field(sa_type=BIG_INTEGER, primary_key=True)
+    raw: str = Field(sa_type=Text)
+    text: str = Field(sa_type=Text)
+    outcome: str
+    concept: str | None = Field(default=None, sa_type=Text)
+    matched_word: str | None = Field(default=None, sa_type=Text)
+    removed: list[str] = Field(default_factory=list, sa_type=JSON)
+
+
+class EvaluationRow(SQLModel, table=True):
+    __tablename__: ClassVar[str] = "evaluations"
+    __table_args__: ClassVar[Any] = (UniqueConstraint("run_id", "seq"), NEVER_REUSED)
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id")
+    seq: int = Field(sa_type=BIG_INTEGER)
+    round: int
+    student: str
+    domain: str
+    split: str
+    score: float
+    low: float
+    high: float
+    questions: int
+    samples: int
+    majority_baseline: float
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
+class GateDecisionRow(SQLModel, table=True):
+    __tablename__: ClassVar[str] = "gate_decisions"
+    __table_args__: ClassVar[Any] = (UniqueConstraint("run_id", "seq"), NEVER_REUSED)
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id")
+    seq: int = Field(sa_type=BIG_INTEGER)
+    round: int
+    tutor: str
+    strategy: str
+    gap: float
+    threshold: float
+    cognizant: bool
+    domains: list[str] = Field(default_factory=list, sa_type=JSON)
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
+class BreakRescueRow(SQLModel, table=True):
+    __tablename__: ClassVar[str] = "break_rescues"
+    __table_args__: ClassVar[Any] = (UniqueConstraint("run_id", "seq"), NEVER_REUSED)
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id")
+    seq: int = Field(sa_type=BIG_INTEGER)
+    round: int
+    tutee: str
+    tutor: str
+    difficulty_low: int | None = None
+    difficulty_high: int | None = None
+    correct_before: int
+    broken: int
+    wrong_before: int
+    rescued: int
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
+class CheckpointRow(SQLModel, table=True):
+    __tablename__: ClassVar[str] = "checkpoints"
+    __table_args__: ClassVar[Any] = (UniqueConstraint("run_id", "seq"), NEVER_REUSED)
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id")
+    seq: int = Field(sa_type=BIG_INTEGER)
+    round: int
+    steps: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    path: str
+    size_bytes: int = Field(sa_type=BIG_INTEGER)
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
+class StudentRow(SQLModel, table=True):
+    """A model that experiments named, or that a run exported."""
+
+    __tablename__: ClassVar[str] = "students"
+    __table_args__: ClassVar[Any] = (UniqueConstraint("name", "model"), NEVER_REUSED)
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    model: str
+    native_domain: str | None = None
+    run_id: int | None = Field(default=None, foreign_key="runs.id")
+    """The run that trained it; None for one that was brought."""
+    created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+
+
+class DomainRow(SQLModel, table=True):
+    """A domain that experiments named."""
+
+    __tablename__: ClassVar[str] = "domains"
+    __table_args__: ClassVar[Any] = (UniqueConstraint("name", "train", "validation", "test"), NEVER_REUSED)
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    train: str
+    validation: str
+    test: str
+    verifier: str
+    created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+
+
+class WorkerRow(SQLModel, table=True):
+    """A worker process as it last spoke."""
+
+    __tablename__: ClassVar[str] = "workers"
+    name: str = Field(primary_key=True)
+    host: str
+    pid: int
+    device: str
+    run_id: int | None = Field(default=None, foreign_key="runs.id")
+    started_at: datetime = Field(sa_type=UtcDateTime)
+    seen_at: datetime = Field(sa_type=UtcDateTime)
