@@ -117,7 +117,6 @@ class TeacherConfig(_Section):
     )
     template: str | None = _field(None, "Template of the self-teacher's user turn; None takes the built-in wording.", max_length=20_000)
     max_tokens: int = _field(10_240, "Longest self-teacher prompt.", unit="tokens", source="paper", ge=16)
-    success_threshold: float = _field(0.5, "Reward at which a rollout counts as a success.", source="SDPO code", ge=0, le=1)
 
 
 class LossConfig(_Section):

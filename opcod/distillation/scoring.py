@@ -1,0 +1,108 @@
+"""Scoring given responses after given prompts, lined up by response position.
+
+Prompts are padded on the left and responses on the right, as in generation, so that the response's
+token t stands in the same column for every row whatever its prompt: the same response scored after
+the student's and after the self-teacher's prompt gives logits that line up.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded rows: prompt columns [0, prompt_width), response columns after them.
+
+    `input_ids`, `attention_mask`, `position_ids` [B, prompt_width + T]; `responses`, `response_mask` [B, T].
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    position_ids: Tensor
+    responses: Tensor
+    response_mask: Tensor
+
+
+def pad(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *, pad_id: int, device: torch.device) -> Batch:
+    """Rows of prompt and response token ids as one batch."""
+    prompt_width = max(map(len, prompts))
+    response_width = max(map(len, responses))
+    rows, mask = [], []
+    for prompt, response in zip(prompts, responses, strict=True):
+        left, right = prompt_width - len(prompt), response_width - len(response)
+        rows.append([pad_id] * left + [*prompt, *response] + [pad_id] * right)
+        mask.append([0] * left + [1] * (len(prompt) + len(response)) + [0] * right)
+    input_ids = torch.tensor(rows, device=device)
+    attention_mask = torch.tensor(mask, device=device)
+    return Batch(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        position_ids=positions(attention_mask),
+        responses=input_ids[:, prompt_width:],
+        response_mask=attention_mask[:, prompt_width:].bool(),
+    )
+
+
+def positions(attention_mask: Tensor) -> Tensor:
+    """Position of every token among its row's real tokens, [B, L]; padding gets 0."""
+    return (attention_mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def response_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Logits [B, T, V], in the model's precision, that predict the response's token t at [:, t].
+
+    The logits at a column predict the column after it, so the response's first token is predicted by
+    the prompt's last. No temperature applied.
+    """
+    kept = batch.responses.shape[1] + 1
+    logits: Tensor = model(
+        **supported_arguments(
+            model,
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            use_cache=False,
+            logits_to_keep=kept,
+        )
+    ).logits
+    return logits[:, -kept:-1]
+
+
+def supported_arguments(model: PreTrainedModel, **arguments: Any) -> dict[str, Any]:
+    """The arguments that the model's forward takes: a few families have no `position_ids` or `logits_to_keep`."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    known = _parameters(type(base))
+    return {name: value for name, value in arguments.items() if name in known}
+
+
+@cache
+def _parameters(model_class: type) -> frozenset[str]:
+    return frozenset(inspect.signature(model_class.forward).parameters)  # type: ignore[attr-defined]
+
+
+def length_groups(prompt_lengths: Sequence[int], response_lengths: Sequence[int], *, max_tokens: int) -> Iterator[list[int]]:
+    """Row numbers in groups of similar length whose padded size stays within `max_tokens`; each row once.
+
+    A single row longer than the limit forms a group of its own.
+    """
+    order = sorted(range(len(prompt_lengths)), key=lambda row: (response_lengths[row], prompt_lengths[row], row))
+    group: list[int] = []
+    widest_prompt = 0
+    for row in order:
+        widest = max(widest_prompt, prompt_lengths[row])
+        if group and (len(group) + 1) * (widest + response_lengths[row]) > max_tokens:
+            yield group
+            group, widest = [], prompt_lengths[row]
+        group.append(row)
+        widest_prompt = widest
+    if group:
+        yield group

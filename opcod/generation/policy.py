@@ -1,0 +1,52 @@
+"""A student that speaks: chat messages in, sampled responses out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from opcod.generation.base import Engine, Generation, SamplingParams
+from opcod.generation.transformers import TransformersEngine
+from opcod.students.chat import decode, end_token_ids, prompt_ids
+from opcod.students.loading import Student
+from opcod.types import Message, Question
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A sampled response and its text, special tokens left out."""
+
+    generation: Generation
+    text: str
+
+
+class Policy:
+    """Samples text from a student with its own tokenizer and chat template."""
+
+    def __init__(self, student: Student, *, batch_size: int) -> None:
+        self.student = student
+        self.batch_size = batch_size
+        self.end_ids = end_token_ids(student.model, student.tokenizer)
+        pad_id = student.tokenizer.pad_token_id
+        self.engine: Engine = TransformersEngine(student.model, end_ids=self.end_ids, pad_id=pad_id if isinstance(pad_id, int) else self.end_ids[0])
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a chat prompt, the generation prompt included."""
+        return prompt_ids(self.student.tokenizer, messages)
+
+    def question_prompt(self, question: Question) -> list[int]:
+        """Token ids of a question as the student is asked it."""
+        return self.prompt(question_messages(question))
+
+    def respond(self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int, batch_size: int | None = None) -> list[list[Response]]:
+        """`params.n` responses to each prompt."""
+        if not prompts:
+            return []
+        made = self.engine.generate(prompts, params, seed=seed, batch_size=batch_size or self.batch_size)
+        return [[Response(one, decode(self.student.tokenizer, one.token_ids)) for one in group] for group in made]
+
+
+def question_messages(question: Question) -> tuple[Message, ...]:
+    """The chat that asks a question: its system prompt, if any, and its text."""
+    user = Message("user", question.prompt)
+    return (Message("system", question.system), user) if question.system else (user,)
