@@ -88,12 +88,10 @@ def neutralise(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
 
 def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
-    added = {
-        str(token)
-        for token in tokenizer.added_tokens_decoder.values()
-        if token.special or (str(token) in template and not str(token).isspace())
-    }
-    return tuple(sorted(added | {str(token) for token in tokenizer.all_special_tokens}, key=lambda token: (-len(token), token)))
+    added = tokenizer.added_tokens_decoder.values()
+    control = {str(token) for token in added if token.special or (str(token) in template and not str(token).isspace())}
+    control |= {str(token) for token in tokenizer.all_special_tokens}
+    return tuple(sorted(control, key=lambda token: (-len(token), token)))
 
 
 @lru_cache(maxsize=32)
@@ -138,5 +136,5 @@ def _turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
         text = _render(tokenizer, [Message("user", "question"), Message("assistant", words)], generation_prompt=False)
     except TemplateError:
         return None
-    control = set(tokenizer.convert_tokens_to_ids(list(_control_tokens(tokenizer))))
+    control = {tokenizer.convert_tokens_to_ids(token) for token in _control_tokens(tokenizer)}
     return next((token for token in _encode(tokenizer, text.rpartition(words)[2]) if token in control), None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -17,6 +18,10 @@ from opcod.errors import ModelError, ResourceError
 from opcod.students.lora import add_adapters
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+SAVED_ADVICE = "Give a folder that transformers' save_pretrained() wrote."
+CONVERT_ADVICE = "If you trust it, load it with transformers once, elsewhere: its save_pretrained() writes safetensors."
+GGUF_ADVICE = "Turn it into a folder once: `python -m opcod students import-gguf FILE OUT`, and name that folder."
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +74,15 @@ def load_student(
     with _explained(ref), _quiet():
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(path, config=config, trust_remote_code=False)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            path, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-        missing = sorted(report["missing_keys"])
-        if missing:
-            raise ModelError(
-                f"{ref!r} lacks weights of {type(model).__name__}: {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}.",
-                advice="It was saved from another kind of model, or its files are not complete.",
-            )
-        model = model.to(device)
+        model = _complete_model(path, ref, config=config, dtype=dtype)
+        model.to(device)  # type: ignore[arg-type]
         _set_pad_token(model, tokenizer, ref)
         if gradient_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
         if adapters is not None:
             model = add_adapters(model, adapters)
-    return Student(model.eval(), tokenizer, ref)
+    model.eval()  # type: ignore[no-untyped-call]
+    return Student(model, tokenizer, ref)
 
 
 def locate(ref: str) -> str:
@@ -95,10 +93,7 @@ def locate(ref: str) -> str:
     """
     folder = demo_folder(ref) if ref.startswith("demo:") else Path(ref).expanduser()
     if ref.lower().endswith(".gguf"):
-        raise ModelError(
-            f"{ref!r} is a GGUF file.",
-            advice="Turn it into a folder once: `python -m opcod students import-gguf FILE OUT`, and name that folder.",
-        )
+        raise ModelError(f"{ref!r} is a GGUF file.", advice=GGUF_ADVICE)
     if folder.is_dir():
         _check_folder(folder, ref)
         return str(folder)
@@ -116,27 +111,38 @@ def demo_folder(ref: str) -> Path:
 
 
 def _check_folder(folder: Path, ref: str) -> None:
-    if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
+    files = [file for file in folder.iterdir() if file.is_file()]
+    names = {file.name for file in files}
+    if "config.json" not in names:
+        if "adapter_config.json" in names:
             raise ModelError(
-                f"{ref!r} holds adapters without their base model.",
-                advice="Merge them first: peft's merge_and_unload(), then save_pretrained().",
+                f"{ref!r} holds adapters without their base model.", advice="Merge them: peft's merge_and_unload(), then save_pretrained()."
             )
-        raise ModelError(f"The folder {ref!r} has no config.json.", advice="Give a folder that transformers' save_pretrained() wrote.")
-    if any(folder.glob("*.safetensors")):
-        return
-    pickled = sorted(
-        file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in folder.glob(pattern) if file.name != "training_args.bin"
+        if any(file.suffix == ".gguf" for file in files):
+            raise ModelError(f"{ref!r} holds a GGUF file.", advice=GGUF_ADVICE)
+        raise ModelError(f"The folder {ref!r} has no config.json.", advice=SAVED_ADVICE)
+    if not any(file.suffix == ".safetensors" for file in files):
+        pickled = sorted(file.name for file in files if file.suffix in (".bin", ".pt", ".pth", ".ckpt") and file.stem != "training_args")
+        if pickled:
+            raise ModelError(
+                f"{ref!r} has its weights only as a pickle ({pickled[0]}), which can run code when it is read.", advice=CONVERT_ADVICE
+            )
+        raise ModelError(f"The folder {ref!r} has no weights.", advice="It needs model.safetensors, or its shards with their index.")
+
+
+def _complete_model(path: str, ref: str, **settings: object) -> PreTrainedModel:
+    """Load the weights; where some are absent transformers would go on with random ones."""
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        path, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **settings
     )
-    if pickled:
+    model, report = loaded
+    missing = sorted(report["missing_keys"])
+    if missing:
         raise ModelError(
-            f"{ref!r} has its weights only as a pickle ({pickled[0]}), which can run code when it is read.",
-            advice=CONVERT_ADVICE,
+            f"{ref!r} lacks weights of {type(model).__name__}: {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}.",
+            advice="It was saved from another kind of model, or its files are not complete.",
         )
-    raise ModelError(f"The folder {ref!r} has no weights.", advice="It needs model.safetensors, or its shards with their index.")
-
-
-CONVERT_ADVICE = "If you trust it, convert it once: load it with transformers elsewhere and save_pretrained() writes safetensors."
+    return cast(PreTrainedModel, model)
 
 
 def _set_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ref: str) -> None:
@@ -157,12 +163,12 @@ def _set_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, r
 def _quiet() -> Iterator[None]:
     """Without transformers' progress bars: a run has its own."""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -180,7 +186,7 @@ def _explained(ref: str) -> Iterator[None]:
 
 def _explanation(ref: str, error: Exception) -> ModelError | ResourceError | None:
     text = str(error)
-    for sign, message, advice in _SIGNS:
+    for sign, (message, advice) in _SIGNS:
         if sign.lower() in text.lower():
             return ModelError(message.format(ref=ref), advice=advice)
     if "allocate memory" in text:
@@ -195,38 +201,32 @@ def _out_of_memory(ref: str) -> ResourceError:
     return ResourceError(f"Memory ran out while {ref!r} was loaded.", advice="Use bfloat16, LoRA adapters or a smaller model.")
 
 
-_SIGNS = (
-    # (what the library says, our message, our advice), the first match counts
-    (
-        "trust_remote_code",
-        "{ref!r} needs code of its own (auto_map), which is never run.",
-        "Choose a model whose architecture transformers itself has.",
-    ),
-    (
-        "custom code",
-        "{ref!r} needs code of its own (auto_map), which is never run.",
-        "Choose a model whose architecture transformers itself has.",
-    ),
-    ("gated repo", "{ref!r} is gated on the hub.", "Ask for access there and log in with `hf auth login`."),
+_NO_REMOTE_CODE = ("{ref!r} needs code of its own (auto_map), which is never run.", "Choose an architecture that transformers itself has.")
+_UNREACHABLE = (
+    "{ref!r} is not on this machine and the hub cannot be reached.",
+    "Check the network and HF_HUB_OFFLINE, or give a local folder.",
+)
+_SIGNS: tuple[tuple[str, tuple[str, str]], ...] = (
+    # (what the library says, (our message, our advice)); the first match counts
+    ("trust_remote_code", _NO_REMOTE_CODE),
+    ("custom code", _NO_REMOTE_CODE),
+    ("gated repo", ("{ref!r} is gated on the hub.", "Ask for access there and log in with `hf auth login`.")),
     (
         "not a valid model identifier",
-        "There is no model {ref!r} on the hub, nor a folder of that name.",
-        "Check the spelling, or log in with `hf auth login`.",
+        ("There is no model {ref!r} on the hub, nor a folder of that name.", "Check the spelling, or log in with `hf auth login`."),
     ),
-    ("couldn't connect", "{ref!r} is not on this machine and the hub cannot be reached.", "Check the network, or give a local folder."),
-    ("offline", "{ref!r} is not on this machine and the hub cannot be reached.", "Unset HF_HUB_OFFLINE, or give a local folder."),
-    ("does not appear to have a file named model.safetensors", "{ref!r} has no safetensors weights.", CONVERT_ADVICE),
-    ("for this kind of AutoModel", "{ref!r} is not a causal language model.", "Choose one that generates text (…ForCausalLM)."),
+    ("couldn't connect", _UNREACHABLE),
+    ("offline", _UNREACHABLE),
+    ("does not appear to have a file named model.safetensors", ("{ref!r} has no safetensors weights.", CONVERT_ADVICE)),
+    ("for this kind of AutoModel", ("{ref!r} is not a causal language model.", "Choose one that generates text (...ForCausalLM).")),
     (
         "does not recognize this architecture",
-        "The architecture of {ref!r} is unknown to this version of transformers.",
-        "Update transformers or choose another model.",
+        ("The architecture of {ref!r} is unknown to this version of transformers.", "Update transformers or choose another model."),
     ),
-    ("model_type", "The config.json of {ref!r} names no known architecture.", "Give a folder that transformers' save_pretrained() wrote."),
+    ("model_type", ("The config.json of {ref!r} names no known architecture.", SAVED_ADVICE)),
     (
         "tokenizer",
-        "{ref!r} has no tokenizer that can be loaded.",
-        "Save the tokenizer into the model's folder: tokenizer.json and tokenizer_config.json.",
+        ("{ref!r} has no tokenizer that can be loaded.", "Save the tokenizer into the model's folder, tokenizer.json above all."),
     ),
-    ("size mismatch", "The weights of {ref!r} do not fit its config.json.", "Fetch or save the model again."),
+    ("size mismatch", ("The weights of {ref!r} do not fit its config.json.", "Fetch or save the model again.")),
 )

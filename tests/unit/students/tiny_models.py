@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -37,7 +38,8 @@ def make_tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerBase:
     core = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|endoftext|>")
+    wrap: Any = PreTrainedTokenizerFast
+    tokenizer = cast(PreTrainedTokenizerBase, wrap(tokenizer_object=core, eos_token="<|endoftext|>"))
     tokenizer.add_special_tokens({"additional_special_tokens": SPECIAL[1:3]})
     tokenizer.add_tokens(SPECIAL[3:])
     tokenizer.chat_template = template
@@ -45,8 +47,8 @@ def make_tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerBase:
 
 
 def make_config(family: str, vocab_size: int = 288) -> PreTrainedConfig:
-    common = {"vocab_size": vocab_size, "bos_token_id": None, "eos_token_id": 256, "pad_token_id": 256}
-    small = {
+    common: dict[str, Any] = {"vocab_size": vocab_size, "bos_token_id": None, "eos_token_id": 256, "pad_token_id": 256}
+    small: dict[str, Any] = {
         "hidden_size": 32,
         "intermediate_size": 48,
         "num_hidden_layers": 2,
@@ -67,8 +69,8 @@ def make_config(family: str, vocab_size: int = 288) -> PreTrainedConfig:
 
 def make_model(family: str = "qwen3", seed: int = 0) -> PreTrainedModel:
     torch.manual_seed(seed)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(make_config(family))
-    return model.eval()
+    build: Any = AutoModelForCausalLM.from_config
+    return cast(PreTrainedModel, build(make_config(family)).eval())
 
 
 def save_model(folder: Path, family: str = "qwen3", template: str | None = CHATML) -> Path:
