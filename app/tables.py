@@ -300,6 +300,7 @@ class StudentRow(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     name: str
     model: str
+    """As an experiment names it; of one that a run trained, relative to the folder of all runs."""
     native_domain: str | None = None
     run_id: int | None = Field(default=None, foreign_key="runs.id")
     """The run that trained it; None for one that was brought."""
