@@ -71,7 +71,7 @@ def load_student(
     """
     resolve_device(str(device))
     path = locate(ref)
-    with _explained(ref), _quiet():
+    with _explained(ref), quiet():
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(path, config=config, trust_remote_code=False)
         model = _complete_model(path, ref, config=config, dtype=dtype)
@@ -160,7 +160,7 @@ def _set_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, r
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bars: a run has its own."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
