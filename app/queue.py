@@ -1,16 +1,22 @@
 """Tells workers that a run waits. A message is only a bell: the queue itself is in SQL, so that a lost one costs time and nothing else.
 
-Call `ring` after the transaction that queued the run has committed.
+Call `announce` after the transaction that queued the run has committed.
 """
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from sqlalchemy import Engine
 
+from app.db import writing
 from app.errors import BrokerDown
+from app.runs import mark_announced
+
+logger = logging.getLogger(__name__)
 
 TASK = "worker.run_queued"
 """Takes one argument, the run's id. A worker may take any queued run when it hears it."""
@@ -23,7 +29,7 @@ def ring(broker_url: str, run_id: int) -> None:
     """Tell the workers that `run_id` waits.
 
     Raises:
-        BrokerDown: it could not be said. The run stays queued; `app.main` says it again.
+        BrokerDown: it could not be said. The run stays queued, and `app.sweeper` says it again.
     """
     if not broker_url:
         raise BrokerDown("No broker is configured (OPCOD_BROKER_URL).")
@@ -31,6 +37,18 @@ def ring(broker_url: str, run_id: int) -> None:
         _sender(broker_url).send_task(TASK, args=[run_id], queue=QUEUE, expires=BELL_SECONDS, ignore_result=True, retry=False)
     except (OperationalError, OSError) as error:
         raise BrokerDown(f"The broker does not answer: {error}") from error
+
+
+def announce(engine: Engine, broker_url: str, run_id: int) -> bool:
+    """`ring`, and note when; False where the broker is down, which loses nothing."""
+    try:
+        ring(broker_url, run_id)
+    except BrokerDown as error:
+        logger.warning("Run %s waits until the broker is back: %s", run_id, error)
+        return False
+    with writing(engine) as session:
+        mark_announced(session, run_id)
+    return True
 
 
 @lru_cache(maxsize=4)

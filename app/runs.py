@@ -250,19 +250,16 @@ def queued(session: Session) -> list[RunRow]:
     )
 
 
-def unannounced(session: Session, older_than: timedelta, moment: datetime | None = None) -> list[int]:
-    """Queued runs of which no worker was told within `older_than`; marks them as told now."""
-    moment = moment or now()
-    limit = moment - older_than
-    overdue = session.exec(
-        select(RunRow).where(
-            col(RunRow.status) == "queued", col(RunRow.queued_at) < limit, (col(RunRow.rung_at).is_(None)) | (col(RunRow.rung_at) < limit)
-        )
-    ).all()
-    for run in overdue:
-        run.rung_at = moment
-    session.flush()
-    return [run.id for run in overdue if run.id is not None]
+def unannounced(session: Session, told_before: datetime) -> list[int]:
+    """Queued runs of which workers were never told, or last told before `told_before`."""
+    forgotten = (col(RunRow.rung_at).is_(None)) | (col(RunRow.rung_at) < told_before)
+    waiting = select(col(RunRow.id)).where(col(RunRow.status) == "queued", forgotten).order_by(col(RunRow.queued_at), col(RunRow.id))
+    return [run_id for run_id in session.exec(waiting).all() if run_id is not None]
+
+
+def mark_announced(session: Session, run_id: int) -> None:
+    """Workers have been told that the run waits."""
+    session.exec(update(RunRow).where(col(RunRow.id) == run_id).values(rung_at=now()))
 
 
 def hold(session: Session, run_id: int, token: int) -> RunRow:
