@@ -1,0 +1,117 @@
+"""`python -m worker`: a worker on this machine, for one device. `opcod worker` is the same."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import time
+from functools import partial
+
+from celery import Celery
+from celery.signals import setup_logging
+from kombu.exceptions import OperationalError
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import live, queue
+from app.db import make_engine, migrate
+from app.errors import BrokerDown
+from app.lifeline import die_with_parent
+from opcod.errors import ResourceError, UserError
+from worker.celery_app import connect_signals, make_celery
+from worker.desk import Desk
+from worker.settings import WorkerSettings
+from worker.telemetry import device_name, worker_name
+
+log = logging.getLogger("worker")
+
+START_SECONDS = 10.0
+"""How long a broker that is just starting is waited for."""
+
+
+def main() -> int:
+    """Run a worker until SIGTERM or SIGINT; returns the exit status."""
+    die_with_parent(signal.SIGTERM)
+    argparse.ArgumentParser(
+        prog="opcod worker",
+        description="Takes queued runs and trains them, one at a time. Settings come from the environment: OPCOD_HOME, OPCOD_DATABASE_URL, "
+        "OPCOD_BROKER_URL, OPCOD_LEASE_SECONDS, OPCOD_DRAIN_SECONDS. One worker a GPU: name it in CUDA_VISIBLE_DEVICES.",
+    ).parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
+    setup_logging.connect(lambda **_: None, weak=False)  # Celery leaves logging as it is
+    try:
+        _work(WorkerSettings())
+    except UserError as error:
+        print(f"opcod worker: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _work(settings: WorkerSettings) -> None:
+    engine = _database(settings)
+    name, device = worker_name(), device_name()
+    desk = Desk(settings, engine, name, device, partial(live.ring, settings.broker_url))
+    celery = make_celery(settings, desk)
+    _await_broker(celery, settings)
+    desk.ring = partial(_ring, settings.broker_url)
+    connect_signals(desk)
+    log.info("worker %s on %s waits for runs", name, device)
+    worker = celery.Worker(
+        hostname=f"worker@{name}", pool="threads", concurrency=1, loglevel="INFO", without_gossip=True, without_mingle=True
+    )
+    worker.start()
+    desk.farewell()
+    log.info("worker %s ended", name)
+
+
+def _database(settings: WorkerSettings) -> Engine:
+    """The database, at its newest schema.
+
+    Raises:
+        ResourceError: it does not answer.
+    """
+    engine = make_engine(settings.database_url)
+    try:
+        migrate(engine)
+    except (SQLAlchemyError, OSError) as error:
+        raise ResourceError(
+            f"The database {engine.url.render_as_string()} cannot be used: {getattr(error, 'orig', error)}.",
+            advice="Start it, or mend OPCOD_DATABASE_URL.",
+        ) from None
+    return engine
+
+
+def _await_broker(celery: Celery, settings: WorkerSettings) -> None:
+    """Return once the broker answers.
+
+    Raises:
+        ResourceError: none is named, or it does not answer.
+    """
+    if not settings.broker_url:
+        raise ResourceError(
+            "No broker is named.", advice="Set OPCOD_BROKER_URL, such as redis://127.0.0.1:6379/0, or use `opcod up`, which brings one."
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            with celery.connection(connect_timeout=2) as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0)
+                return
+        except (OperationalError, OSError) as error:
+            if time.monotonic() > deadline:
+                where = celery.connection().as_uri()
+                raise ResourceError(f"The broker {where} does not answer: {error}.", advice="Start it, or mend OPCOD_BROKER_URL.") from None
+        time.sleep(0.1)
+
+
+def _ring(broker_url: str, run_id: int) -> None:
+    try:
+        queue.ring(broker_url, run_id)
+    except BrokerDown as error:
+        log.warning("%s", error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Takes runs from the queue in SQL, one at a time, when the bell rings and now and then without it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import runs, workers
+from app.db import writing
+from app.runs import Claim
+from worker.runner import Runner
+from worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+
+class Desk:
+    """`serve` is called by the bell, on the thread that trains; the watch thread looks after everything else.
+
+    The watch says every few seconds that this worker lives, queues runs again whose worker does not, and
+    rings this worker's own bell when runs wait while it is idle, so that a lost bell costs seconds.
+    """
+
+    def __init__(self, settings: WorkerSettings, engine: Engine, name: str, device: str, changed: Callable[[int], None]) -> None:
+        self._settings, self._engine, self._name, self._device, self._changed = settings, engine, name, device, changed
+        self._draining = threading.Event()
+        self._working = threading.Lock()
+        self._run_id: int | None = None
+        self._runner = Runner(settings, engine, self._draining, changed)
+        self.ring: Callable[[int], None] = lambda run_id: None
+        """Rings this worker's bell; set by whoever owns the broker."""
+
+    def open(self) -> None:
+        """Begin to watch."""
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more runs, and give the present one back at its next checkpoint. Safe in a signal handler."""
+        self._draining.set()
+
+    def serve(self) -> None:
+        """Carry out waiting runs until none is left."""
+        with self._working:
+            while not self._draining.is_set():
+                claim = self._claim()
+                if claim is None:
+                    return
+                self._run_id = claim.run_id
+                try:
+                    self._runner.carry_out(claim)
+                finally:
+                    self._run_id = None
+
+    def farewell(self) -> None:
+        """Strike this worker off the list of those that live."""
+        try:
+            with writing(self._engine) as session:
+                workers.farewell(session, self._name)
+        except SQLAlchemyError as error:
+            log.warning("the database does not answer: %s", error)
+
+    def _claim(self) -> Claim | None:
+        try:
+            with writing(self._engine) as session:
+                return runs.claim(session, worker=self._name, device=self._device, lease_seconds=self._settings.lease_seconds)
+        except SQLAlchemyError as error:
+            log.warning("no run could be claimed, the database does not answer: %s", error)
+            return None
+
+    def _watch(self) -> None:
+        while True:
+            try:
+                self._look()
+            except SQLAlchemyError as error:
+                log.warning("the database does not answer: %s", error)
+            if self._draining.wait(self._settings.reap_seconds):
+                return
+
+    def _look(self) -> None:
+        with writing(self._engine) as session:
+            workers.heartbeat(session, self._name, host=socket.gethostname(), pid=os.getpid(), device=self._device, run_id=self._run_id)
+            lapsed = runs.reap(session)
+            waiting = runs.queued(session)
+            first = waiting[0].id if waiting else None
+        for run_id in lapsed:
+            self._changed(run_id)
+        if first is not None and not self._working.locked():
+            self.ring(first)

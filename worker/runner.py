@@ -1,0 +1,246 @@
+"""Carries out one claimed run: a training process of its own, a lease that is kept up, an ending that is recorded.
+
+The worker never trains itself: out of memory, a crash in native code or a lost lease ends the
+training process and leaves the worker whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Literal
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlmodel import Session
+
+from app import runs
+from app.db import writing
+from app.errors import LeaseLost
+from app.lifeline import PARENT_VARIABLE
+from app.runs import Claim, RunControl, RunError
+from worker.control import LOG_NAME, STOP_LINE, Assignment, Report, take_report
+from worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+TRAIN: Sequence[str] = (sys.executable, "-m", "worker.training_process")
+LONGEST_SILENCE_SECONDS = 2.0
+"""A wish to stop is noticed within this time, however long the lease."""
+_POLL_SECONDS = 0.1
+_UNAVAILABLE = (OperationalError, InterfaceError)
+"""The database does not answer, for now."""
+
+
+Reason = Literal["stop", "drain", "lease", None]
+"""Why the worker wanted an attempt to end: the user's stop, its own shutdown, a lost lease; None: it did not."""
+_CAUSES: Mapping[Reason, str] = {
+    "stop": "stop requested",
+    "drain": "worker shut down",
+    "lease": "worker lost the database",
+    None: "training process was asked to end",
+}
+KILLED = "killed"
+CRASHED = "internal"
+
+
+class TrainingProcess:
+    """The process that trains one run. It writes to the run's log and leaves a report."""
+
+    def __init__(self, assignment: Assignment, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._folder, self._token = assignment.folder, assignment.token
+        self._asked = False
+        with open(self._folder / LOG_NAME, "ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **environment, PARENT_VARIABLE: str(os.getpid())},
+            )
+        self._tell(assignment.model_dump_json() + "\n")
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended, after at most `seconds`."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def ask_to_stop(self) -> None:
+        """Ask it to checkpoint and end after its current step."""
+        if not self._asked:
+            self._asked = True
+            self._tell(STOP_LINE)
+
+    def kill(self) -> None:
+        """End it and everything that it started, now."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def ending(self) -> Report:
+        """How it ended, once it has: its report, or what its exit status tells."""
+        self.kill()  # what it started may outlive it
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        return take_report(self._folder, self._token) or _unreported(self._token, self._process.returncode)
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended; `ending` says how
+            self._process.stdin.write(line.encode())
+            self._process.stdin.flush()
+
+
+class Runner:
+    """Carries out claimed runs, one at a time. `drain` ends the work early and gives the run back."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        engine: Engine,
+        drain: threading.Event,
+        changed: Callable[[int], None],
+        *,
+        command: Sequence[str] = TRAIN,
+    ) -> None:
+        self._settings, self._engine, self._drain, self._changed, self._command = settings, engine, drain, changed, command
+
+    def carry_out(self, claim: Claim) -> None:
+        """Train until the run ends, is stopped, is given back, or is lost; record which. Raises nothing of the run's."""
+        self._changed(claim.run_id)
+        folder = self._settings.run_folder(claim.folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            assignment = Assignment(run_id=claim.run_id, token=claim.token, folder=folder, config=claim.config)
+            process = TrainingProcess(assignment, self._command, _environment(self._settings))
+        except OSError as error:
+            place = error.filename or folder
+            why = RunError(
+                "resource", f"{place} cannot be written: {error.strerror}.", "Free space or mend its permissions, then resume the run."
+            )
+            self._record(claim, lambda session: runs.finish(session, claim, "failed", error=why))
+            return
+        try:
+            reason = self._attend(claim, process)
+        finally:
+            process.kill()
+        self._settle(claim, process.ending(), reason)
+
+    def _attend(self, claim: Claim, process: TrainingProcess) -> Reason:
+        """Keep the lease and pass wishes on until the process ends; returns why it ended, as far as we know."""
+        renewed = next_renewal = time.monotonic()
+        drained_at: float | None = None
+        stop_wanted = running = False
+        while not process.wait(_POLL_SECONDS):
+            moment = time.monotonic()
+            if moment >= next_renewal:
+                next_renewal = moment + min(claim.lease_seconds / 4, LONGEST_SILENCE_SECONDS)
+                control = self._renew(claim, first=not running)
+                if control is not None:
+                    renewed, running = moment, True
+                if (control is not None and not control.ours) or moment - renewed > claim.lease_seconds:
+                    log.error("run %s: the lease of attempt %s is lost; its training process is killed", claim.run_id, claim.token)
+                    process.kill()
+                    return "lease"
+                stop_wanted = stop_wanted or (control is not None and control.stop)
+            if self._drain.is_set():
+                drained_at = drained_at or moment
+                if moment - drained_at > self._settings.drain_seconds:
+                    log.warning(
+                        "run %s: no checkpoint within %.0f s; it goes on from the last one", claim.run_id, self._settings.drain_seconds
+                    )
+                    process.kill()
+            if stop_wanted or self._drain.is_set():
+                process.ask_to_stop()
+        return "stop" if stop_wanted else "drain" if self._drain.is_set() else None
+
+    def _renew(self, claim: Claim, *, first: bool) -> RunControl | None:
+        try:
+            with writing(self._engine) as session:
+                control = runs.renew(session, claim)
+                if first and control.ours:
+                    runs.mark_running(session, claim)
+        except _UNAVAILABLE as error:
+            log.warning("run %s: the database does not answer: %s", claim.run_id, error.orig)
+            return None
+        if first:
+            self._changed(claim.run_id)
+        return control
+
+    def _settle(self, claim: Claim, report: Report, reason: Reason) -> None:
+        """Record how the attempt ended."""
+        log.info("run %s: the training process ended: %s %s", claim.run_id, report.outcome, report.message)
+        if report.outcome == "completed":
+            self._record(claim, lambda session: runs.finish(session, claim, "completed"))
+        elif report.outcome == "stopped" and reason == "stop":
+            self._record(claim, lambda session: runs.finish(session, claim, "stopped"))
+        elif report.outcome in ("stopped", "lost") or reason == "lease" or (reason == "drain" and report.kind == KILLED):
+            self._record(claim, lambda session: _release(session, claim, _CAUSES[reason]))
+        else:
+            error = RunError(report.kind, report.message.replace("{run}", str(claim.run_id)), report.advice)
+            self._record(claim, lambda session: runs.finish(session, claim, "failed", error=error))
+
+    def _record(self, claim: Claim, change: Callable[[Session], None]) -> None:
+        """Make a change in SQL and tell those who watch. Waits for a database that does not answer, within reason.
+
+        Where it stays away nothing is lost: the lease lapses, and the run goes on from its last checkpoint.
+        """
+        deadline = time.monotonic() + self._settings.patience_seconds
+        while True:
+            try:
+                with writing(self._engine) as session:
+                    change(session)
+                break
+            except LeaseLost as error:
+                log.error("%s", error)
+                return
+            except _UNAVAILABLE as error:
+                if time.monotonic() > deadline:
+                    log.error("run %s: its state could not be recorded: %s", claim.run_id, error.orig)
+                    return
+                time.sleep(1.0)
+        self._changed(claim.run_id)
+
+
+def _release(session: Session, claim: Claim, cause: str) -> None:
+    runs.release(session, claim, cause=cause)
+
+
+def _environment(settings: WorkerSettings) -> dict[str, str]:
+    return {"OPCOD_HOME": str(settings.home), "OPCOD_DATABASE_URL": settings.database_url, "OPCOD_BROKER_URL": settings.broker_url}
+
+
+def _unreported(token: int, code: int) -> Report:
+    """The report of a process that could not leave one."""
+    if code == -signal.SIGKILL:
+        message = "The training process was killed (SIGKILL), most often because the machine's memory ran out."
+        advice = "Lower compute.micro_batch_tokens or generation.batch_size, or use a larger machine; then resume the run."
+        return Report(token=token, outcome="failed", kind=KILLED, message=message, advice=advice)
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        message = f"The training process of run {{run}} was ended by {name}."
+        return Report(token=token, outcome="failed", kind=KILLED, message=message, advice="The run's log may say why; resume it to go on.")
+    return internal_error(token)
+
+
+def internal_error(token: int) -> Report:
+    """A fault of ours: the page says little, the log everything."""
+    message = "Something went wrong inside OPCoD Studio while it trained run {run}."
+    return Report(
+        token=token, outcome="failed", kind=CRASHED, message=message, advice="The end of the run's log has the details; resume it to go on."
+    )

@@ -1,0 +1,14 @@
+"""Settings of a worker: the service's, and what only a worker needs (environment, prefix ``OPCOD_``)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from app.settings import Settings
+
+
+class WorkerSettings(Settings):
+    """How this worker runs its training processes."""
+
+    drain_seconds: float = Field(60.0, description="How long a worker that is stopped waits for its run's next checkpoint.", ge=0)
+    patience_seconds: float = Field(60.0, description="How long a database that does not answer is waited for.", gt=0)
