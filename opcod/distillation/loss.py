@@ -50,6 +50,9 @@ def score_distillation(
         teacher_logits: [B, T, V], of the same responses after the self-teacher's prompts.
         responses: [B, T] sampled token ids.
         temperature: of the rollout sampler.
+        alpha: as `divergence_on_support`.
+        top_k: as `student_support`.
+        tail_bucket: as `student_support`.
     """
 
     def chunk(student: Tensor, teacher: Tensor, sampled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -85,12 +88,14 @@ def importance_weights(log_probs: Tensor, rollout_log_probs: Tensor, *, clip: fl
 
 
 def aggregate(values: Tensor, mask: Tensor, *, how: Literal["token_mean", "sequence_mean"], tokens: int, sequences: int) -> Tensor:
-    """This micro-batch's share of the whole batch's mean; the shares of all micro-batches add up to it.
+    """A micro-batch's share of the whole batch's mean; the shares of all micro-batches add up to it.
 
     Args:
-        values, mask: [B, T].
+        values: [B, T].
+        mask: [B, T], True where a token counts.
         how: mean over tokens (SDPO code), or over a response's tokens and then responses (Eq. 1).
-        tokens, sequences: unmasked tokens and responses of the WHOLE batch.
+        tokens: unmasked tokens of the WHOLE batch.
+        sequences: responses of the WHOLE batch.
     """
     values = values.masked_fill(~mask, 0.0)
     if how == "token_mean":

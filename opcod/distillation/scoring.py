@@ -8,14 +8,13 @@ the student's and after the self-teacher's prompt gives logits that line up.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ def positions(attention_mask: Tensor) -> Tensor:
     return (attention_mask.cumsum(-1) - 1).clamp(min=0)
 
 
-def response_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
+def response_logits(model: nn.Module, batch: Batch) -> Tensor:
     """Logits [B, T, V], in the model's precision, that predict the response's token t at [:, t].
 
     The logits at a column predict the column after it, so the response's first token is predicted by
@@ -77,16 +76,16 @@ def response_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     return logits[:, -kept:-1]
 
 
-def supported_arguments(model: PreTrainedModel, **arguments: Any) -> dict[str, Any]:
+def supported_arguments(model: nn.Module, **arguments: Any) -> dict[str, Any]:
     """The arguments that the model's forward takes: a few families have no `position_ids` or `logits_to_keep`."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    known = _parameters(type(base))
+    adapted = getattr(model, "get_base_model", None)
+    known = _parameters(type(adapted() if adapted else model).forward)
     return {name: value for name, value in arguments.items() if name in known}
 
 
 @cache
-def _parameters(model_class: type) -> frozenset[str]:
-    return frozenset(inspect.signature(model_class.forward).parameters)  # type: ignore[attr-defined]
+def _parameters(forward: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(forward).parameters)
 
 
 def length_groups(prompt_lengths: Sequence[int], response_lengths: Sequence[int], *, max_tokens: int) -> Iterator[list[int]]:

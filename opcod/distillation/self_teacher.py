@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from opcod.feedback.templates import fill
+from opcod.generation.fitting import longest_fitting
 from opcod.types import Feedback, Message, Question, Rollout
 
 DEFAULT_TEMPLATE = "{question}\n\n{solution_section}{feedback_section}Correctly solve the original question."
@@ -73,16 +74,12 @@ def fitted_teacher_messages(
     question that alone exceeds the limit comes back without sections.
     """
     parts = {"solution": solution, "feedback": feedback}
-    messages = teacher_messages(template, question, **parts)
+
+    def prompt(part: str, text: str | None) -> tuple[Message, ...]:
+        return teacher_messages(template, question, **{**parts, part: text or None})
+
     for part in ("solution", "feedback"):
         text = parts[part]
-        if text is None or count_tokens(messages) <= max_tokens:
-            continue
-        low, high = 0, len(text)  # the longest beginning of the part that still fits
-        while low < high:
-            middle = (low + high + 1) // 2
-            fits = count_tokens(teacher_messages(template, question, **{**parts, part: text[:middle]})) <= max_tokens
-            low, high = (middle, high) if fits else (low, middle - 1)
-        parts[part] = text[:low] or None
-        messages = teacher_messages(template, question, **parts)
-    return messages
+        if text is not None:
+            parts[part] = longest_fitting(text, lambda shorter, part=part: count_tokens(prompt(part, shorter)) <= max_tokens) or None  # type: ignore[misc]
+    return teacher_messages(template, question, **parts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from opcod.generation.base import Engine, Generation, SamplingParams
 from opcod.generation.transformers import TransformersEngine
-from opcod.students.chat import decode, end_token_ids, prompt_ids
+from opcod.students.chat import decode, end_token_ids, prompt_ids, prompt_text
 from opcod.students.loading import Student
 from opcod.types import Message, Question
 
@@ -28,17 +28,25 @@ class Policy:
         self.batch_size = batch_size
         self.end_ids = end_token_ids(student.model, student.tokenizer)
         pad_id = student.tokenizer.pad_token_id
-        self.engine: Engine = TransformersEngine(student.model, end_ids=self.end_ids, pad_id=pad_id if isinstance(pad_id, int) else self.end_ids[0])
+        self.engine: Engine = TransformersEngine(
+            student.model, end_ids=self.end_ids, pad_id=pad_id if isinstance(pad_id, int) else self.end_ids[0]
+        )
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a chat prompt, the generation prompt included."""
         return prompt_ids(self.student.tokenizer, messages)
 
+    def prompt_text(self, messages: Sequence[Message]) -> str:
+        """The text that `prompt` encodes."""
+        return prompt_text(self.student.tokenizer, messages)
+
     def question_prompt(self, question: Question) -> list[int]:
         """Token ids of a question as the student is asked it."""
         return self.prompt(question_messages(question))
 
-    def respond(self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int, batch_size: int | None = None) -> list[list[Response]]:
+    def respond(
+        self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int, batch_size: int | None = None
+    ) -> list[list[Response]]:
         """`params.n` responses to each prompt."""
         if not prompts:
             return []

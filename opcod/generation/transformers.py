@@ -46,7 +46,7 @@ class TransformersEngine:
         results: list[list[Generation]] = [[] for _ in prompts]
         per_batch = max(1, batch_size // params.n)
         was_training = self.model.training
-        self.model.eval()
+        self.model.train(False)
         try:
             for start in range(0, len(order), per_batch):
                 chosen = order[start : start + per_batch]

@@ -6,13 +6,9 @@ run twice numbers its events alike, whatever came before. Numbers rise in the or
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from opcod.events import Event
 
 EVENTS_PER_PLACE = 1_000_000
-
-E = TypeVar("E", bound=Event)
 
 
 class SequenceNumbers:
@@ -42,9 +38,18 @@ class SequenceNumbers:
         if base > self._base:
             self._base, self._index = base, 0
 
-    def stamp(self, event: E) -> E:
+    def go_on_from(self, seq: int) -> None:
+        """The next event comes right after `seq`."""
+        self._base, self._index = seq - seq % EVENTS_PER_PLACE, seq % EVENTS_PER_PLACE
+
+    def next(self) -> int:
+        """The number that the next event will get."""
+        return self._base + self._index + 1
+
+    def stamp(self, event: Event) -> Event:
         """The event with its number."""
-        self._index += 1
-        if self._index >= EVENTS_PER_PLACE:
+        seq = self.next()
+        if seq % EVENTS_PER_PLACE == 0:
             raise ValueError("too many events in one place")
-        return event.model_copy(update={"seq": self._base + self._index})
+        self._index += 1
+        return event.model_copy(update={"seq": seq})

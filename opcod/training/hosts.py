@@ -1,0 +1,130 @@
+"""Where the students of a run live: all in this process, or each in one of its own.
+
+The trainer calls hosts by name and method and gets futures; which of the two it is makes no difference
+to the results, since every draw is seeded by student and step.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from abc import abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from opcod.config import ExperimentConfig
+from opcod.errors import ResourceError
+from opcod.tasks.questions import DomainData
+from opcod.training.student_host import StudentHost
+
+Call = tuple[str, str, tuple[Any, ...]]
+"""(student, method of `StudentHost`, arguments)."""
+
+
+class Hosts(AbstractContextManager["Hosts"]):
+    """The students of a run."""
+
+    def ask(self, *calls: Call) -> list[Any]:
+        """Make all calls at once, as far as the hosts allow, and wait for their results, in order.
+
+        Raises:
+            ResourceError: a student's process was killed, most often for want of memory.
+        """
+        futures = [self.submit(*call) for call in calls]
+        try:
+            return [future.result() for future in futures]
+        except BrokenProcessPool:
+            raise ResourceError(
+                "A student's process ended abruptly, as it does when the system runs out of memory.",
+                advice="Lower the batch sizes, or turn off compute.side_by_side; then resume from the last checkpoint.",
+                field="compute.side_by_side",
+            ) from None
+
+    @abstractmethod
+    def submit(self, student: str, method: str, arguments: tuple[Any, ...]) -> Future[Any]:
+        """Ask a student's host; calls to one student run in order."""
+
+
+def open_hosts(config: ExperimentConfig, folder: Path, domains: Sequence[DomainData]) -> Hosts:
+    """Load all students, in as many processes as the configuration says."""
+    side_by_side = config.compute.side_by_side
+    threads = config.compute.threads or max(1, available_cores() // (len(config.students) if side_by_side else 1))
+
+    def arguments(name: str) -> tuple[Any, ...]:
+        return config, name, folder, tuple(domains), threads
+
+    names = [student.name for student in config.students]
+    if side_by_side:
+        return ProcessHosts({name: arguments(name) for name in names})
+    return LocalHosts({name: arguments(name) for name in names})
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class LocalHosts(Hosts):
+    """All students in this process; a call is done when it returns."""
+
+    def __init__(self, arguments: dict[str, tuple[Any, ...]]) -> None:
+        self.hosts = {name: StudentHost(*each) for name, each in arguments.items()}
+
+    def submit(self, student: str, method: str, arguments: tuple[Any, ...]) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(getattr(self.hosts[student], method)(*arguments))
+        return future
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.hosts.clear()
+
+
+class ProcessHosts(Hosts):
+    """One process a student."""
+
+    def __init__(self, arguments: dict[str, tuple[Any, ...]]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pools = {name: ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=_live_with_parent) for name in arguments}
+        loading = [self.pools[name].submit(_load_host, each) for name, each in arguments.items()]
+        try:
+            for future in loading:
+                future.result()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    def submit(self, student: str, method: str, arguments: tuple[Any, ...]) -> Future[Any]:
+        return self.pools[student].submit(_call_host, method, arguments)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for pool in self.pools.values():
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_host: StudentHost | None = None
+
+
+def _live_with_parent() -> None:
+    """Leave Ctrl-C to the trainer, and end at once when it is gone, however it ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        sentinel = parent.sentinel
+        threading.Thread(target=lambda: (wait([sentinel]), os._exit(1)), daemon=True).start()
+
+
+def _load_host(arguments: tuple[Any, ...]) -> None:
+    global _host
+    _host = StudentHost(*arguments)
+
+
+def _call_host(method: str, arguments: tuple[Any, ...]) -> Any:
+    return getattr(_host, method)(*arguments)

@@ -1,0 +1,205 @@
+"""One student and all that happens to it in a run: loading, scoring, its phases, its states, its export.
+
+A host may live in a process of its own (`opcod.training.hosts`), so its methods take and give plain data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from opcod.config import ExperimentConfig, StudentConfig
+from opcod.errors import ConfigError, DataError, ModelError
+from opcod.evaluation.accuracy import evaluate, evaluation_params
+from opcod.generation.policy import Policy
+from opcod.generation.tutoring import Tutor
+from opcod.seeds import derive_seed
+from opcod.students.ema import ExponentialAverage
+from opcod.students.export import export_student
+from opcod.students.loading import DTYPES, Student, load_student, resolve_device
+from opcod.students.lora import load_trainable_state, trainable_state
+from opcod.tasks.questions import DomainData
+from opcod.tasks.verifiers import make_verifier
+from opcod.training.checkpoints import StudentState, explained_disk_errors, load_state, save_state, tutor_path
+from opcod.training.optimizer import Optimizer
+from opcod.training.sampler import balanced_subset
+from opcod.training.step import StepRecord, Tutee, Tutoring, run_step
+from opcod.training.update import Learner
+from opcod.types import Evaluation, GateDecision, Question, Scores, Split
+
+
+@dataclass(frozen=True, slots=True)
+class StudentFacts:
+    """What the trainer reports of a loaded student."""
+
+    trainable_parameters: int
+    vocabulary: int
+
+
+class StudentHost:
+    """Holds a student, its self-teacher and its optimiser."""
+
+    def __init__(self, config: ExperimentConfig, name: str, folder: Path, domains: Sequence[DomainData], threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.config = config
+        self.name = name
+        self.folder = folder
+        self.domains = {domain.name: domain for domain in domains}
+        self.verifiers = {domain.name: make_verifier(domain.verifier) for domain in config.domains}
+        self.student = self._load(name)
+        self.policy = Policy(self.student, batch_size=config.generation.batch_size)
+        distils = config.method.algorithm != "grpo"
+        self.teacher = ExponentialAverage(self.student.model, config.method.teacher.ema_rate) if distils else None
+        self.optimizer = Optimizer(self.student.model, config.optimizer)
+        self.steps = 0
+        self.tutoring = Tutoring()
+
+    def check(self) -> StudentFacts:
+        """See that the configuration fits the student, before anything is trained.
+
+        Raises:
+            ConfigError: K exceeds the vocabulary.
+            DataError: a question is longer than the limit.
+        """
+        model = self.student.model
+        vocabulary = int(model.config.get_text_config().vocab_size)
+        top_k = self.config.method.loss.top_k
+        if self.teacher is not None and top_k is not None and top_k > vocabulary:
+            raise ConfigError(
+                f"loss.top_k is {top_k}, but {self.name}'s vocabulary has {vocabulary} tokens.",
+                advice=f"Choose at most {vocabulary}, or leave it empty for the whole vocabulary.",
+                field="method.loss.top_k",
+            )
+        self._check_lengths()
+        return StudentFacts(sum(p.numel() for p in model.parameters() if p.requires_grad), vocabulary)
+
+    def evaluate(self, round: int, split: Split) -> list[Evaluation]:
+        """The student as it is, on every domain's questions of a split, with the evaluation sampler."""
+        params = evaluation_params(self.config.evaluation, self.config.generation)
+        return [
+            evaluate(
+                self.policy,
+                self._questions(name, split),
+                self.verifiers[name],
+                params,
+                student=self.name,
+                round=round,
+                split=split,
+                seed=self.config.seed,
+            )
+            for name in self.domains
+        ]
+
+    def freeze_tutor(self) -> None:
+        """Write the weights as they are, for peers that this student will tutor."""
+        path = tutor_path(self.folder, self.name, self.steps)
+        if not path.exists():
+            with explained_disk_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial = path.with_suffix(".partial")
+                save_file(trainable_state(self.student.model), partial)
+                partial.replace(path)
+
+    def begin_phase(self, decisions: Sequence[GateDecision], scores: Mapping[str, Scores], tutor_steps: Mapping[str, int]) -> None:
+        """Load the peers that may tutor this student, as they were frozen after the given number of steps."""
+        tutors = {name: Tutor(name, self._frozen(name, steps), self._config_of(name).native_domain) for name, steps in tutor_steps.items()}
+        self.tutoring = Tutoring(tuple(decisions), dict(scores), tutors)
+
+    def step(self, round: int, step: int, measure_breaks: bool) -> StepRecord:
+        """One step of the phase; `step` must be the next."""
+        if step != self.steps + 1:
+            raise ValueError(f"{self.name} has made {self.steps} steps; step {step} is not the next")
+        training = [question for domain in self.domains.values() for question in domain.train]
+        pad_id = self.student.tokenizer.pad_token_id
+        learner = Learner(
+            self.student.model,
+            self.teacher,
+            self.optimizer,
+            pad_id if isinstance(pad_id, int) else 0,
+            self.config.compute.micro_batch_tokens,
+        )
+        tutee = Tutee(self.name, self.config, self.policy, learner, training, self.verifiers)
+        record = run_step(tutee, self.tutoring, round=round, step=step, measure_breaks=measure_breaks)
+        self.steps = step
+        return record
+
+    def end_phase(self) -> None:
+        """Let the tutors go."""
+        self.tutoring = Tutoring()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def save(self) -> StudentState:
+        """Weights, self-teacher, and optimiser as a state on disk."""
+        tensors = {"weights": trainable_state(self.student.model), "optimizer": self.optimizer.state_dict()}
+        if self.teacher is not None:
+            tensors["teacher"] = self.teacher.state_dict()
+        return save_state(self.folder, self.name, self.steps, tensors)
+
+    def load(self, state: StudentState) -> None:
+        """Go on from a saved state."""
+        tensors = load_state(self.folder, state)
+        load_trainable_state(self.student.model, tensors["weights"])
+        self.optimizer.load_state_dict(tensors["optimizer"])
+        if self.teacher is not None:
+            self.teacher.load_state_dict(tensors["teacher"])
+        self.steps = state.steps
+
+    def export(self) -> str:
+        """Write the student as a Hugging Face folder; returns its path relative to the run's folder."""
+        relative = f"exports/{self.name}"
+        export_student(self.student, self.folder / relative)
+        return relative
+
+    def _load(self, name: str) -> Student:
+        compute = self.config.compute
+        torch.manual_seed(derive_seed(self.config.seed, "adapters", name))
+        try:
+            return load_student(
+                self._config_of(name).model,
+                device=resolve_device(compute.device),
+                dtype=DTYPES[compute.dtype],
+                adapters=compute.adapters,
+                gradient_checkpointing=compute.gradient_checkpointing and name == self.name,
+            )
+        except ModelError as error:
+            error.field = f"students.{[student.name for student in self.config.students].index(name)}.model"
+            raise
+
+    def _frozen(self, name: str, steps: int) -> Policy:
+        peer = self._load(name)
+        load_trainable_state(peer.model, load_file(tutor_path(self.folder, name, steps)))
+        peer.model.requires_grad_(False)
+        return Policy(peer, batch_size=self.config.method.feedback.batch_size)
+
+    def _config_of(self, name: str) -> StudentConfig:
+        return next(student for student in self.config.students if student.name == name)
+
+    def _questions(self, domain: str, split: Split) -> list[Question]:
+        evaluation = self.config.evaluation
+        data = self.domains[domain]
+        if split == "validation" and evaluation.validation_questions is not None:
+            return balanced_subset(data.validation, max(1, evaluation.validation_questions // len(self.domains)), seed=self.config.seed)
+        if split == "test" and evaluation.test_questions is not None:
+            return balanced_subset(data.test, evaluation.test_questions, seed=self.config.seed)
+        return list({"train": data.train, "validation": data.validation, "test": data.test}[split])
+
+    def _check_lengths(self) -> None:
+        limit = self.config.generation.max_prompt_tokens
+        for index, domain in enumerate(self.domains.values()):
+            long = []
+            for split, questions in (("train", domain.train), ("validation", domain.validation), ("test", domain.test)):
+                lengths = [(len(self.policy.question_prompt(question)), split, question.id) for question in questions]
+                long += [entry for entry in lengths if entry[0] > limit]
+            if long:
+                length, split, question_id = max(long)
+                raise DataError(
+                    f"{len(long)} questions of {domain.name} are longer than {limit} tokens for {self.name}; "
+                    f"the longest is {question_id!r} in {split} with {length}.",
+                    advice="Raise generation.max_prompt_tokens or take these questions out.",
+                    field=f"domains.{index}.train",
+                )

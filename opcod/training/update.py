@@ -1,0 +1,198 @@
+"""One update of the student from a batch of scored responses.
+
+The batch is cut into micro-batches of similar length; each adds its share of the whole batch's mean, so that the
+gradient does not depend on the cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from opcod.config import GrpoConfig, LossConfig
+from opcod.distillation.grpo import policy_losses
+from opcod.distillation.loss import aggregate, importance_weights, score_distillation, score_sampled
+from opcod.distillation.scoring import length_groups, pad, response_logits
+from opcod.errors import NumericsError, ResourceError
+from opcod.students.ema import ExponentialAverage
+from opcod.training.optimizer import Optimizer
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredResponse:
+    """One response that enters the loss.
+
+    `teacher_prompt` is None for GRPO, `advantage` is 0 for distillation.
+    """
+
+    prompt: Sequence[int]
+    response: Sequence[int]
+    rollout_log_probs: Sequence[float]
+    teacher_prompt: Sequence[int] | None = None
+    advantage: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStatistics:
+    """Per-token facts of one response, as long as it: the loss's own value (divergence or policy loss), entropy in
+    nats, and importance weight.
+    """
+
+    loss: tuple[float, ...]
+    entropy: tuple[float, ...]
+    weight: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport:
+    """The batch's loss, the gradient norm before clipping, the learning rate used, and each response's statistics."""
+
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    tokens: tuple[TokenStatistics, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """What an update touches: the student, its moving average, its optimiser."""
+
+    model: PreTrainedModel
+    teacher: ExponentialAverage | None
+    optimizer: Optimizer
+    pad_id: int
+    micro_batch_tokens: int
+
+
+MicroLoss = Callable[[list[int]], tuple[Tensor, Tensor, Tensor, Tensor]]
+"""Rows of the batch -> values with gradient, entropies, weights and mask, each [B, T]."""
+
+
+def distill(learner: Learner, batch: Sequence[ScoredResponse], loss: LossConfig, *, temperature: float) -> UpdateReport:
+    """One self-distillation update (paper Eq. 1) over a non-empty batch, then the teacher's moving average."""
+    teacher = learner.teacher
+    if teacher is None:
+        raise ValueError("self-distillation needs a teacher")
+
+    def micro(rows: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        chosen = [batch[row] for row in rows]
+        responses = [one.response for one in chosen]
+        device = learner.model.device
+        student_batch = pad([one.prompt for one in chosen], responses, pad_id=learner.pad_id, device=device)
+        teacher_batch = pad([one.teacher_prompt or () for one in chosen], responses, pad_id=learner.pad_id, device=device)
+        with torch.no_grad():
+            teacher_logits = response_logits(teacher.model, teacher_batch)
+        scores = score_distillation(
+            response_logits(learner.model, student_batch),
+            teacher_logits,
+            student_batch.responses,
+            temperature=temperature,
+            alpha=loss.alpha,
+            top_k=loss.top_k,
+            tail_bucket=loss.tail_bucket,
+        )
+        sampled = _as_rows([one.rollout_log_probs for one in chosen], student_batch.response_mask)
+        weights = importance_weights(scores.log_probs, sampled, clip=loss.importance_clip)
+        return scores.divergence, scores.entropy, weights, student_batch.response_mask
+
+    lengths = [len(one.teacher_prompt or ()) for one in batch]
+    return _update(learner, batch, micro, lengths, how=loss.aggregation)
+
+
+def reinforce(
+    learner: Learner,
+    batch: Sequence[ScoredResponse],
+    grpo: GrpoConfig,
+    *,
+    temperature: float,
+    old_log_probs: Sequence[Sequence[float]] | None,
+) -> UpdateReport:
+    """One GRPO update over a non-empty batch. `old_log_probs` None: this is the step's first update, so old is now."""
+
+    def micro(rows: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        chosen = [batch[row] for row in rows]
+        padded = pad([one.prompt for one in chosen], [one.response for one in chosen], pad_id=learner.pad_id, device=learner.model.device)
+        log_probs, entropy = score_sampled(response_logits(learner.model, padded), padded.responses, temperature=temperature)
+        mask = padded.response_mask
+        sampled = _as_rows([one.rollout_log_probs for one in chosen], mask)
+        old = log_probs.detach() if old_log_probs is None else _as_rows([old_log_probs[row] for row in rows], mask)
+        advantages = log_probs.new_tensor([one.advantage for one in chosen])
+        losses = policy_losses(log_probs, old, sampled, advantages, clip=grpo.clip, importance_threshold=grpo.importance_threshold)
+        return losses, entropy, torch.exp(log_probs.detach() - sampled), mask
+
+    return _update(learner, batch, micro, [len(one.prompt) for one in batch], how="token_mean", weighted=False)
+
+
+@torch.no_grad()
+def sampled_log_probs(learner: Learner, batch: Sequence[ScoredResponse], *, temperature: float) -> list[list[float]]:
+    """Each response's token log-probabilities under the student as it is, by the training forward."""
+    found: list[list[float]] = [[] for _ in batch]
+    lengths = [len(one.response) for one in batch]
+    learner.model.train(False)
+    for rows in length_groups([len(one.prompt) for one in batch], lengths, max_tokens=learner.micro_batch_tokens):
+        padded = pad([batch[r].prompt for r in rows], [batch[r].response for r in rows], pad_id=learner.pad_id, device=learner.model.device)
+        log_probs, _ = score_sampled(response_logits(learner.model, padded), padded.responses, temperature=temperature)
+        for place, row in enumerate(rows):
+            found[row] = log_probs[place, : lengths[row]].tolist()
+    return found
+
+
+def _update(
+    learner: Learner,
+    batch: Sequence[ScoredResponse],
+    micro: MicroLoss,
+    prompt_lengths: Sequence[int],
+    *,
+    how: Literal["token_mean", "sequence_mean"],
+    weighted: bool = True,
+) -> UpdateReport:
+    if not batch:
+        raise ValueError("an update needs at least one response")
+    lengths = [len(one.response) for one in batch]
+    tokens, sequences = sum(lengths), len(batch)
+    statistics: list[TokenStatistics | None] = [None] * len(batch)
+    total = 0.0
+    learner.model.train()
+    try:
+        for rows in length_groups(prompt_lengths, lengths, max_tokens=learner.micro_batch_tokens):
+            values, entropy, weights, mask = micro(rows)
+            weighed = values * weights if weighted else values
+            share = aggregate(weighed, mask, how=how, tokens=tokens, sequences=sequences)
+            _check_finite(share, learner.optimizer.updates + 1)
+            share.backward()  # type: ignore[no-untyped-call]
+            total += float(share.detach())
+            for place, row in enumerate(rows):
+                statistics[row] = TokenStatistics(
+                    *(tuple(column[place, : lengths[row]].detach().tolist()) for column in (values, entropy, weights))
+                )
+    except torch.OutOfMemoryError:
+        raise ResourceError(
+            "Out of memory in the update.",
+            advice="Lower compute.micro_batch_tokens, turn on compute.gradient_checkpointing, or use adapters.",
+            field="compute.micro_batch_tokens",
+        ) from None
+    finally:
+        learner.model.train(False)
+    rate = learner.optimizer.learning_rate
+    norm = learner.optimizer.step()
+    if learner.teacher is not None:
+        learner.teacher.update(learner.model)  # after the optimiser's step (method section 10)
+    return UpdateReport(total, norm, rate, tuple(one for one in statistics if one is not None))
+
+
+def _check_finite(value: Tensor, update: int) -> None:
+    if not torch.isfinite(value):
+        raise NumericsError(
+            f"The loss is not finite ({float(value)}) at update {update}.",
+            advice="Lower the learning rate, use float32, or look at the step's exchanges for degenerate responses.",
+        )
+
+
+def _as_rows(rows: Sequence[Sequence[float]], mask: Tensor) -> Tensor:
+    width = mask.shape[1]
+    return torch.tensor([[*row, *([0.0] * (width - len(row)))] for row in rows], device=mask.device)
