@@ -1,5 +1,7 @@
 """What the service refuses, free of any web framework. `app.api.problems` turns these into answers."""
 
+# ruff: noqa: N818 (these are states of the world, told as such, not faults of the program)
+
 from __future__ import annotations
 
 from collections.abc import Sequence

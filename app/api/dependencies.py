@@ -1,0 +1,48 @@
+"""What endpoints are given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request
+from sqlalchemy import Engine
+from sqlmodel import Session
+
+from app.db import reading
+from app.live import Bell
+from app.settings import Settings
+
+
+def _engine(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def _bell(request: Request) -> Bell:
+    bell: Bell = request.app.state.bell
+    return bell
+
+
+def _read_session(request: Request) -> Iterator[Session]:
+    with reading(_engine(request)) as session:
+        yield session
+
+
+CurrentEngine = Annotated[Engine, Depends(_engine)]
+"""For endpoints that write: ``with writing(engine) as session``, then ring, after it."""
+CurrentSettings = Annotated[Settings, Depends(_settings)]
+CurrentBell = Annotated[Bell, Depends(_bell)]
+Reader = Annotated[Session, Depends(_read_session)]
+"""A session for reading."""
+
+LARGEST_ID = 2**31 - 1
+RunId = Annotated[int, Path(description="The run's id.", ge=1, le=LARGEST_ID)]
+ExperimentId = Annotated[int, Path(description="The experiment's id.", ge=1, le=LARGEST_ID)]
+Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
+Limit = Annotated[int, Query(description="Items a page.", ge=1, le=500)]

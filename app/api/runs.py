@@ -1,0 +1,86 @@
+"""Runs: list, read, stop, resume."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from app import launching, queries, shapes
+from app.api.dependencies import CurrentEngine, CurrentSettings, Cursor, Limit, Reader, RunId
+from app.db import reading
+from app.runs import RunStatus
+
+router = APIRouter(tags=["runs"])
+
+
+class Report(BaseModel):
+    """A run in one document."""
+
+    run: shapes.Run
+    config: dict[str, Any] = Field(description="The run's own settings.")
+    evaluations: list[shapes.EvaluationShape]
+    gate_decisions: list[shapes.GateDecisionShape]
+    break_rescue: list[shapes.BreakRescueShape]
+    outcomes: dict[str, int] = Field(description="Feedbacks by outcome.")
+    history: list[shapes.Transition]
+
+
+@router.get("/runs")
+def run_list(
+    session: Reader,
+    status: Annotated[list[RunStatus] | None, Query(description="Only these; repeat it for more.")] = None,
+    experiment: Annotated[int | None, Query(description="Only runs of this experiment.", ge=1)] = None,
+    search: Annotated[str, Query(description="Only runs whose name has this text.", max_length=200)] = "",
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> shapes.Listing[shapes.Run]:
+    """Runs, newest first."""
+    return queries.run_list(
+        session, statuses=status or (), experiment_id=experiment, search=search, before=queries.cursor(cursor), limit=limit
+    )
+
+
+@router.get("/runs/{run_id}")
+def read(run_id: RunId, session: Reader) -> shapes.Run:
+    """One run."""
+    return queries.run(session, run_id)
+
+
+@router.post("/runs/{run_id}:stop")
+def stop(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings) -> shapes.Run:
+    """Stop a run: at once while it waits, at its next checkpoint while it trains. It can be resumed."""
+    launching.stop(engine, settings.broker_url, run_id)
+    with reading(engine) as session:
+        return queries.run(session, run_id)
+
+
+@router.post("/runs/{run_id}:resume")
+def resume(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings) -> shapes.Run:
+    """Queue a stopped or failed run again; it goes on from its last checkpoint."""
+    launching.resume(engine, settings.broker_url, run_id)
+    with reading(engine) as session:
+        return queries.run(session, run_id)
+
+
+@router.get("/runs/{run_id}/transitions")
+def transitions(run_id: RunId, session: Reader) -> shapes.Listing[shapes.Transition]:
+    """Every change of the run's status, oldest first."""
+    queries.run_row(session, run_id)
+    return shapes.Listing(items=queries.transitions(session, run_id))
+
+
+@router.get("/runs/{run_id}/report")
+def report(run_id: RunId, session: Reader) -> Report:
+    """The run in one document."""
+    run = queries.run(session, run_id)
+    return Report(
+        run=run,
+        config=queries.experiment(session, run.experiment_id).config,
+        evaluations=queries.evaluations(session, run_id, limit=100_000).items,
+        gate_decisions=queries.gate_decisions(session, run_id, limit=100_000).items,
+        break_rescue=queries.break_rescues(session, run_id, limit=100_000).items,
+        outcomes=queries.outcomes(session, run_id),
+        history=queries.transitions(session, run_id),
+    )

@@ -1,0 +1,127 @@
+"""Experiments: what to run, checked as deeply as can be done without loading a model, before anything is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, select
+
+from app.errors import Fault, Invalid
+from app.tables import DomainRow, ExperimentRow, StudentRow
+from opcod.config import ExperimentConfig, config_faults, load_preset, merge
+from opcod.errors import UserError
+from opcod.feedback.prompts import check_templates
+from opcod.students.references import locate
+
+UNLABELLED = "config"
+"""Where a fault points that names no field."""
+
+
+def check_experiment(name: str | None, preset: str | None, overrides: Mapping[str, Any] | None, *, deep: bool = True) -> ExperimentConfig:
+    """The whole configuration: preset, overrides laid over it, the name over both.
+
+    `deep` also reads the data files, looks into the students' folders and tries the templates.
+
+    Raises:
+        Invalid: one fault for each field at fault, paths as in the YAML file.
+    """
+    data: dict[str, Any] = {}
+    if preset:
+        try:
+            data = load_preset(preset)
+        except UserError as error:
+            raise Invalid([Fault("preset", error.message, error.advice)]) from None
+    data = merge(data, overrides or {})
+    if name:
+        data["name"] = name
+    try:
+        config = ExperimentConfig.model_validate(data)
+    except ValidationError as error:
+        raise Invalid([Fault(path or UNLABELLED, message, _help(path)) for path, message in config_faults(error)]) from None
+    if deep:
+        check_deeply(config)
+    return config
+
+
+def check_deeply(config: ExperimentConfig) -> None:
+    """Look at what the configuration names: students, data, templates.
+
+    Raises:
+        Invalid: every fault that was found.
+    """
+    from opcod.tasks.questions import load_domain
+
+    checks: list[tuple[str, Callable[[], object]]] = [("method", partial(check_templates, config.method))]
+    checks += [(f"students.{index}.model", partial(locate, student.model)) for index, student in enumerate(config.students)]
+    checks += [(f"domains.{index}", partial(load_domain, domain)) for index, domain in enumerate(config.domains)]
+    faults = []
+    for field, check in checks:
+        try:
+            check()
+        except UserError as error:
+            faults.append(Fault(_absolute(field, error.field), error.message, error.advice))
+    if faults:
+        raise Invalid(faults)
+
+
+def _absolute(section: str, field: str | None) -> str:
+    """The path of a fault that a check of `section` found, whether it named it from the top, from the section or not at all."""
+    if not field:
+        return section
+    return field if field.split(".")[0] in ExperimentConfig.model_fields else f"{section}.{field}"
+
+
+def create(
+    session: Session, config: ExperimentConfig, *, preset: str | None = None, idempotency_key: str | None = None
+) -> tuple[ExperimentRow, bool]:
+    """Store an experiment that `check_experiment` has passed; returns it and whether it is new.
+
+    With an `idempotency_key` that was used before, the experiment made then is returned instead.
+    """
+    if idempotency_key is not None:
+        before = session.exec(select(ExperimentRow).where(col(ExperimentRow.idempotency_key) == idempotency_key)).first()
+        if before is not None:
+            return before, False
+    experiment = ExperimentRow(name=config.name, preset=preset, config=config.model_dump(mode="json"), idempotency_key=idempotency_key)
+    session.add(experiment)
+    session.flush()
+    _remember(session, config)
+    return experiment, True
+
+
+def _remember(session: Session, config: ExperimentConfig) -> None:
+    """Keep the students and domains that the experiment names in the library."""
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    for student in config.students:
+        row = StudentRow(name=student.name, model=student.model, native_domain=student.native_domain)
+        session.exec(dialect.insert(StudentRow).values(row.model_dump(exclude={"id"})).on_conflict_do_nothing())
+    for domain in config.domains:
+        kept = DomainRow(
+            name=domain.name, train=domain.train, validation=domain.validation, test=domain.test, verifier=domain.verifier.kind
+        )
+        session.exec(dialect.insert(DomainRow).values(kept.model_dump(exclude={"id"})).on_conflict_do_nothing())
+
+
+def _help(path: str) -> str:
+    """The description of the configuration entry at `path`, or what the section has instead, as advice."""
+    model: type[BaseModel] | None = ExperimentConfig
+    text = ""
+    for part in path.split("."):
+        if part.isdigit() or model is None:
+            continue
+        if part not in model.model_fields:
+            return f"Settings here are {', '.join(model.model_fields)}." if path else text
+        text = model.model_fields[part].description or text
+        model = _section(model.model_fields[part].annotation)
+    return text
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The settings class within an annotation such as ``list[StudentConfig]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _section(part))), None)

@@ -1,0 +1,75 @@
+"""The web application: REST, pages, static files, and the sweep that mends what was left undone."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+from anyio import to_thread
+from fastapi import APIRouter, FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from app.api import experiments, health, library, problems, records, runs, stream
+from app.db import make_engine, migrate
+from app.live import Bell
+from app.same_site import SameSite
+from app.settings import Settings, get_settings
+from app.sweeper import sweep_forever
+
+API = "/api/v1"
+STATIC = Path(__file__).parents[1] / "static"
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application. The schema is brought up to date when it starts."""
+    settings = settings or get_settings()
+    app = FastAPI(
+        title="OPCoD Studio",
+        summary="Train language models that tutor each other.",
+        version="1",
+        openapi_url=f"{API}/openapi.json",
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        lifespan=_lifespan,
+        separate_input_output_schemas=False,
+    )
+    app.state.settings = settings
+    app.state.engine = make_engine(settings.database_url)
+    app.state.bell = Bell(settings.broker_url)
+    app.add_middleware(SameSite)
+    api = APIRouter(prefix=API, responses=problems.RESPONSES)
+    for part in (experiments, runs, records, stream, library, health):
+        api.include_router(part.router)
+    app.include_router(api)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    render_page = None
+    if find_spec("app.web.routes") is not None:
+        web = importlib.import_module("app.web.routes")
+        app.include_router(web.router, include_in_schema=False)
+        render_page = getattr(web, "problem_page", None)
+    problems.install(app, render_page)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    settings.runs_folder.mkdir(parents=True, exist_ok=True)
+    await to_thread.run_sync(migrate, app.state.engine)
+    tasks = [
+        asyncio.create_task(app.state.bell.listen()),
+        asyncio.create_task(sweep_forever(app.state.engine, settings.broker_url, settings.reap_seconds)),
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        app.state.engine.dispose()

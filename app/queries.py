@@ -1,0 +1,317 @@
+"""What REST and pages read. Every function takes a session and answers with a shape of `app.shapes`.
+
+Lists are paged by key, never by offset: the cursor is the last row's id, so that the millionth row is
+as near as the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import func, or_
+from sqlmodel import Session, SQLModel, col, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from app import shapes
+from app.errors import Fault, Invalid, NotFound
+from app.run_summaries import summarise
+from app.tables import (
+    BreakRescueRow,
+    CheckpointRow,
+    DomainRow,
+    EvaluationRow,
+    EventRow,
+    ExchangeRow,
+    ExperimentRow,
+    FeedbackRow,
+    GateDecisionRow,
+    MetricRow,
+    RunRow,
+    StudentRow,
+    TransitionRow,
+)
+
+R = TypeVar("R", bound=SQLModel)
+S = TypeVar("S", bound=shapes.Shape)
+
+NO_FEEDBACK = "none"
+"""The outcome to ask for to see exchanges without feedback."""
+
+
+def cursor(text: str | None) -> int | None:
+    """The id within a cursor.
+
+    Raises:
+        Invalid: it is no cursor of ours.
+    """
+    if text is None or text == "":
+        return None
+    if not text.isdigit() or len(text) > 18:
+        raise Invalid([Fault("cursor", f"{text[:40]!r} is no cursor.", "Give back the `next_cursor` of the page before.")])
+    return int(text)
+
+
+def experiment(session: Session, experiment_id: int) -> shapes.Experiment:
+    """One experiment.
+
+    Raises:
+        NotFound
+    """
+    return shapes.Experiment.model_validate(_get(session, ExperimentRow, experiment_id, "experiment"))
+
+
+def experiments(session: Session, *, before: int | None = None, limit: int = 50) -> shapes.Listing[shapes.Experiment]:
+    """Experiments, newest first."""
+    rows = select(ExperimentRow).order_by(col(ExperimentRow.id).desc())
+    if before is not None:
+        rows = rows.where(col(ExperimentRow.id) < before)
+    return _page(session, rows, limit, shapes.Experiment)
+
+
+def run(session: Session, run_id: int) -> shapes.Run:
+    """One run.
+
+    Raises:
+        NotFound
+    """
+    return summarise(session, [_get(session, RunRow, run_id, "run")])[0]
+
+
+def run_row(session: Session, run_id: int) -> RunRow:
+    """One run as it is stored.
+
+    Raises:
+        NotFound
+    """
+    return _get(session, RunRow, run_id, "run")
+
+
+def run_list(
+    session: Session,
+    *,
+    statuses: Sequence[str] = (),
+    experiment_id: int | None = None,
+    search: str = "",
+    before: int | None = None,
+    limit: int = 50,
+) -> shapes.Listing[shapes.Run]:
+    """Runs, newest first."""
+    rows = select(RunRow).order_by(col(RunRow.id).desc())
+    if statuses:
+        rows = rows.where(col(RunRow.status).in_(statuses))
+    if experiment_id is not None:
+        rows = rows.where(col(RunRow.experiment_id) == experiment_id)
+    if search:
+        rows = rows.where(col(RunRow.name).icontains(search, autoescape=True))
+    if before is not None:
+        rows = rows.where(col(RunRow.id) < before)
+    found = session.exec(rows.limit(limit + 1)).all()
+    return shapes.Listing(items=summarise(session, found[:limit]), next_cursor=_next(found, limit))
+
+
+def outcomes(session: Session, run_id: int) -> dict[str, int]:
+    """Feedbacks of the run by outcome."""
+    counted = select(FeedbackRow.outcome, func.count()).where(col(FeedbackRow.run_id) == run_id).group_by(col(FeedbackRow.outcome))
+    return {outcome: count for outcome, count in session.exec(counted).all()}
+
+
+def transitions(session: Session, run_id: int) -> list[shapes.Transition]:
+    """The run's history, oldest first."""
+    rows = session.exec(select(TransitionRow).where(col(TransitionRow.run_id) == run_id).order_by(col(TransitionRow.id))).all()
+    return [shapes.Transition.model_validate(row) for row in rows]
+
+
+def metric_names(session: Session, run_id: int) -> list[str]:
+    """Every curve that the run has."""
+    return list(session.exec(select(MetricRow.name).where(col(MetricRow.run_id) == run_id).distinct().order_by(col(MetricRow.name))).all())
+
+
+def metrics(
+    session: Session, run_id: int, *, names: Sequence[str] = (), after: int | None = None, limit: int = 1000
+) -> shapes.Listing[shapes.MetricPoint]:
+    """Points in order of arrival, after arrival number `after`. A name that ends in ``*`` stands for all that begin so."""
+    rows = select(MetricRow).where(col(MetricRow.run_id) == run_id).order_by(col(MetricRow.id))
+    if after is not None:
+        rows = rows.where(col(MetricRow.id) > after)
+    if names:
+        exact = [name for name in names if not name.endswith("*")]
+        begins = [col(MetricRow.name).startswith(name[:-1], autoescape=True) for name in names if name.endswith("*")]
+        rows = rows.where(or_(col(MetricRow.name).in_(exact), *begins))
+    return _page(session, rows, limit, shapes.MetricPoint)
+
+
+def last_arrival(session: Session, run_id: int) -> int:
+    """The newest arrival number of the run's live stream; 0 where there is none."""
+    return session.exec(select(func.max(col(EventRow.id))).where(col(EventRow.run_id) == run_id)).one() or 0
+
+
+def exchanges(
+    session: Session,
+    run_id: int,
+    *,
+    round: int | None = None,
+    step: int | None = None,
+    tutee: str | None = None,
+    tutor: str | None = None,
+    domain: str | None = None,
+    question: str | None = None,
+    correct: bool | None = None,
+    in_loss: bool | None = None,
+    outcomes: Sequence[str] = (),
+    after: int | None = None,
+    newest_first: bool = False,
+    limit: int = 50,
+) -> shapes.Listing[shapes.Exchange]:
+    """Exchanges in order of arrival (or the other way round), each with its feedback; every filter narrows."""
+    rows = select(ExchangeRow).where(col(ExchangeRow.run_id) == run_id)
+    rows = rows.order_by(col(ExchangeRow.id).desc() if newest_first else col(ExchangeRow.id))
+    if after is not None:
+        rows = rows.where(col(ExchangeRow.id) < after if newest_first else col(ExchangeRow.id) > after)
+    wanted: Mapping[Any, Any] = {
+        ExchangeRow.round: round,
+        ExchangeRow.step: step,
+        ExchangeRow.tutee: tutee,
+        ExchangeRow.tutor: tutor,
+        ExchangeRow.domain: domain,
+        ExchangeRow.question_id: question,
+        ExchangeRow.correct: correct,
+        ExchangeRow.in_loss: in_loss,
+    }
+    for column, value in wanted.items():
+        if value is not None:
+            rows = rows.where(column == value)
+    if outcomes:
+        among = col(ExchangeRow.outcome).in_([outcome for outcome in outcomes if outcome != NO_FEEDBACK])
+        rows = rows.where(or_(among, col(ExchangeRow.outcome).is_(None)) if NO_FEEDBACK in outcomes else among)
+    found = session.exec(rows.limit(limit + 1)).all()
+    return shapes.Listing(items=_exchanges(session, run_id, found[:limit]), next_cursor=_next(found, limit))
+
+
+def exchange(session: Session, exchange_id: int) -> shapes.ExchangeDetail:
+    """One exchange with the ids of its siblings.
+
+    Raises:
+        NotFound
+    """
+    row = _get(session, ExchangeRow, exchange_id, "exchange")
+    siblings = session.exec(
+        select(col(ExchangeRow.id))
+        .where(
+            col(ExchangeRow.run_id) == row.run_id,
+            col(ExchangeRow.tutee) == row.tutee,
+            col(ExchangeRow.step) == row.step,
+            col(ExchangeRow.group) == row.group,
+        )
+        .order_by(col(ExchangeRow.rollout_index))
+    ).all()
+    found = _exchanges(session, row.run_id, [row])[0]
+    return shapes.ExchangeDetail(**dict(found), siblings=[sibling for sibling in siblings if sibling is not None])
+
+
+def evaluations(session: Session, run_id: int, *, after: int | None = None, limit: int = 1000) -> shapes.Listing[shapes.EvaluationShape]:
+    """Evaluations in order of arrival."""
+    return _page(session, _of_run(EvaluationRow, run_id, after), limit, shapes.EvaluationShape)
+
+
+def gate_decisions(
+    session: Session, run_id: int, *, after: int | None = None, limit: int = 1000
+) -> shapes.Listing[shapes.GateDecisionShape]:
+    """Gate decisions in order of arrival."""
+    return _page(session, _of_run(GateDecisionRow, run_id, after), limit, shapes.GateDecisionShape)
+
+
+def break_rescues(session: Session, run_id: int, *, after: int | None = None, limit: int = 1000) -> shapes.Listing[shapes.BreakRescueShape]:
+    """Break and rescue counts in order of arrival, rates worked out."""
+    found = session.exec(_of_run(BreakRescueRow, run_id, after).limit(limit + 1)).all()
+    items = [
+        shapes.BreakRescueShape(
+            **row.model_dump(include={"id", "round", "tutee", "tutor", "correct_before", "broken", "wrong_before", "rescued"}),
+            difficulty=None if row.difficulty_low is None or row.difficulty_high is None else (row.difficulty_low, row.difficulty_high),
+            break_rate=row.broken / row.correct_before if row.correct_before else None,
+            rescue_rate=row.rescued / row.wrong_before if row.wrong_before else None,
+        )
+        for row in found[:limit]
+    ]
+    return shapes.Listing(items=items, next_cursor=_next(found, limit))
+
+
+def checkpoints(session: Session, run_id: int, *, after: int | None = None, limit: int = 1000) -> shapes.Listing[shapes.CheckpointShape]:
+    """Checkpoints in order of arrival; older ones may have been deleted since."""
+    return _page(session, _of_run(CheckpointRow, run_id, after), limit, shapes.CheckpointShape)
+
+
+def students(session: Session, *, before: int | None = None, limit: int = 50) -> shapes.Listing[shapes.StudentShape]:
+    """Known students, newest first. `model` of one that a run trained is relative to the folder of all runs."""
+    rows = select(StudentRow).order_by(col(StudentRow.id).desc())
+    if before is not None:
+        rows = rows.where(col(StudentRow.id) < before)
+    return _page(session, rows, limit, shapes.StudentShape)
+
+
+def domains(session: Session, *, before: int | None = None, limit: int = 50) -> shapes.Listing[shapes.DomainShape]:
+    """Known domains, newest first."""
+    rows = select(DomainRow).order_by(col(DomainRow.id).desc())
+    if before is not None:
+        rows = rows.where(col(DomainRow.id) < before)
+    return _page(session, rows, limit, shapes.DomainShape)
+
+
+def _get(session: Session, table: type[R], key: int, what: str) -> R:
+    row = session.get(table, key) if 0 < key < 2**63 else None
+    if row is None:
+        raise NotFound(what, key)
+    return row
+
+
+def _page(session: Session, rows: SelectOfScalar[R], limit: int, shape: type[S]) -> shapes.Listing[S]:
+    found = session.exec(rows.limit(limit + 1)).all()
+    return shapes.Listing(items=[shape.model_validate(row) for row in found[:limit]], next_cursor=_next(found, limit))
+
+
+def _next(found: Sequence[Any], limit: int) -> str | None:
+    return str(found[limit - 1].id) if len(found) > limit else None
+
+
+def _of_run(table: type[R], run_id: int, after: int | None) -> SelectOfScalar[R]:
+    columns: Any = table
+    rows = select(table).where(columns.run_id == run_id).order_by(columns.id)
+    return rows if after is None else rows.where(columns.id > after)
+
+
+def _exchanges(session: Session, run_id: int, rows: Sequence[ExchangeRow]) -> list[shapes.Exchange]:
+    said = session.exec(select(FeedbackRow).where(col(FeedbackRow.run_id) == run_id, col(FeedbackRow.seq).in_([row.seq for row in rows])))
+    feedbacks = {feedback.seq: feedback for feedback in said.all()}
+    return [_exchange(row, feedbacks.get(row.seq)) for row in rows]
+
+
+def _exchange(row: ExchangeRow, feedback: FeedbackRow | None) -> shapes.Exchange:
+    assert row.id is not None
+    rollout = shapes.RolloutShape(
+        index=row.rollout_index,
+        text=row.rollout_text,
+        tokens=row.rollout_tokens,
+        correct=row.correct,
+        extracted=row.extracted,
+        truncated=row.truncated,
+    )
+    divergence = None
+    if row.divergence_mean is not None and row.divergence_max is not None:
+        divergence = shapes.DivergenceShape(mean=row.divergence_mean, max=row.divergence_max)
+    return shapes.Exchange(
+        id=row.id,
+        run_id=row.run_id,
+        round=row.round,
+        step=row.step,
+        group=row.group,
+        tutee=row.tutee,
+        tutor=row.tutor,
+        domain=row.domain,
+        question=shapes.QuestionShape(id=row.question_id, prompt=row.question_prompt, answer=row.question_answer),
+        rollout=rollout,
+        own_solution=row.own_solution,
+        feedback=shapes.FeedbackShape.model_validate(feedback) if feedback else None,
+        teacher_prompt=row.teacher_prompt,
+        in_loss=row.in_loss,
+        divergence=divergence,
+    )

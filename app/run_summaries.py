@@ -1,0 +1,125 @@
+"""Runs as they are shown: progress, scores, gate and verdict gathered from their tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from sqlmodel import Session, col, select
+
+from app import shapes
+from app.runs import RunStatus, queued
+from app.tables import EvaluationRow, ExperimentRow, GateDecisionRow, RunRow, StepRow
+
+PACE_STEPS = 40
+"""Steps from which the time left is judged."""
+
+
+def summarise(session: Session, rows: Sequence[RunRow]) -> list[shapes.Run]:
+    """Runs with all that their shape gathers from other tables, in a fixed number of queries."""
+    ids = [row.id for row in rows]
+    experiment_ids = {row.experiment_id for row in rows}
+    configs = {row.id: row.config for row in session.exec(select(ExperimentRow).where(col(ExperimentRow.id).in_(experiment_ids))).all()}
+    scored = defaultdict(list)
+    for evaluation in session.exec(select(EvaluationRow).where(col(EvaluationRow.run_id).in_(ids)).order_by(col(EvaluationRow.id))).all():
+        scored[evaluation.run_id].append(evaluation)
+    gates: dict[tuple[int, str], GateDecisionRow] = {}
+    for gate in session.exec(select(GateDecisionRow).where(col(GateDecisionRow.run_id).in_(ids)).order_by(col(GateDecisionRow.id))).all():
+        gates[gate.run_id, gate.tutor] = gate
+    waiting = {row.id: place for place, row in enumerate(queued(session), start=1)} if any(row.status == "queued" for row in rows) else {}
+    return [_run(session, row, configs[row.experiment_id], scored[row.id or 0], gates, waiting.get(row.id)) for row in rows]
+
+
+def _run(
+    session: Session,
+    row: RunRow,
+    config: dict[str, Any],
+    evaluations: Sequence[EvaluationRow],
+    gates: Mapping[tuple[int, str], GateDecisionRow],
+    position: int | None,
+) -> shapes.Run:
+    assert row.id is not None
+    names = [student["name"] for student in config["students"]]
+    students = []
+    for student in config["students"]:
+        gate = gates.get((row.id, student["name"]))
+        students.append(
+            shapes.RunStudent(
+                name=student["name"],
+                model=student["model"],
+                native_domain=student.get("native_domain"),
+                scores=_scores([found for found in evaluations if found.student == student["name"]]),
+                gap=gate.gap if gate else None,
+                cognizant=gate.cognizant if gate else None,
+                steps=row.steps_done.get(student["name"], 0),
+            )
+        )
+    error = None
+    if row.error_kind is not None:
+        error = shapes.ErrorShape(kind=row.error_kind, message=row.error_message or "", advice=row.error_advice or "")
+    return shapes.Run(
+        id=row.id,
+        experiment_id=row.experiment_id,
+        name=row.name,
+        status=cast(RunStatus, row.status),
+        queue_position=position,
+        algorithm=config["method"]["algorithm"],
+        domains=[domain["name"] for domain in config["domains"]],
+        progress=_progress(session, row, config),
+        students=students,
+        verdict=shapes.VerdictShape(**(row.verdict or {"mutual_improvement": None, "students": dict.fromkeys(names)})),
+        error=error,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )
+
+
+def _scores(evaluations: Sequence[EvaluationRow]) -> shapes.Scores:
+    """Sort one student's evaluations, given in order of arrival, into what a reader compares."""
+    first_validation: dict[str, float] = {}
+    last_validation: dict[str, float] = {}
+    first_test: dict[str, float] = {}
+    last_test: dict[str, float] = {}
+    for found in evaluations:
+        if found.split == "validation":
+            first_validation.setdefault(found.domain, found.score)
+            last_validation[found.domain] = found.score
+        elif found.round == 0:
+            first_test[found.domain] = found.score
+        else:
+            last_test[found.domain] = found.score
+    return shapes.Scores(
+        initial=first_test or first_validation,
+        latest=last_test or last_validation or first_test,
+        final=last_test or None,
+        validation=shapes.ScorePair(initial=first_validation, latest=last_validation),
+    )
+
+
+def _progress(session: Session, row: RunRow, config: dict[str, Any]) -> shapes.Progress:
+    schedule = config["schedule"]
+    rounds = row.rounds or schedule["rounds"]
+    steps = row.steps_total or rounds * schedule["steps_per_round"] * len(config["students"])
+    done = sum(row.steps_done.values())
+    return shapes.Progress(
+        round=row.round,
+        rounds=rounds,
+        phase=row.phase,
+        step=done,
+        steps=steps,
+        fraction=1.0 if row.status == "completed" else min(1.0, done / steps),
+        eta_seconds=_eta(session, row, steps - done) if row.status == "running" else None,
+    )
+
+
+def _eta(session: Session, row: RunRow, left: int) -> float | None:
+    """Seconds that `left` steps take at the pace of this attempt's last ones."""
+    recent = session.exec(
+        select(StepRow.at)
+        .where(col(StepRow.run_id) == row.id, col(StepRow.attempt_id) == row.attempt_id)
+        .order_by(col(StepRow.at).desc())
+        .limit(PACE_STEPS)
+    ).all()
+    return left * (recent[0] - recent[-1]).total_seconds() / (len(recent) - 1) if len(recent) > 1 else None

@@ -1,0 +1,280 @@
+"""The shapes that the REST interface answers with and pages are rendered from. Fields may be added, never renamed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.runs import RunStatus
+from opcod.types import FeedbackOutcome
+
+T = TypeVar("T")
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Listing(Shape, Generic[T]):
+    """Part of a list."""
+
+    items: list[T]
+    next_cursor: str | None = Field(None, description="Give it as `cursor` to read on; null at the end.")
+
+
+class Experiment(Shape):
+    """What to run. Never changed once made."""
+
+    id: int
+    name: str
+    preset: str | None = Field(description="The preset that it was made from.")
+    config: dict[str, Any] = Field(description="The whole configuration, defaults included: the YAML file's model.")
+    created_at: datetime
+
+
+class Progress(Shape):
+    """How far a run is. It never goes back, not even when a run resumes."""
+
+    round: int = Field(description="Round that is under way; 0 before the first.")
+    rounds: int
+    phase: str | None = Field(description="Student who is the tutee now.")
+    step: int = Field(description="Updates done, of all students.")
+    steps: int = Field(description="Updates of the whole run, of all students.")
+    fraction: float = Field(description="0 to 1.")
+    eta_seconds: float | None = Field(description="Seconds left at the pace of the last steps; null while that is unknown.")
+
+
+class ScorePair(Shape):
+    """The same split at two times, domain -> score."""
+
+    initial: dict[str, float]
+    latest: dict[str, float]
+
+
+class Scores(Shape):
+    """avg@k by domain, a fraction in [0, 1]. Compare `initial` with `final`, or within one split."""
+
+    initial: dict[str, float] = Field(description="On test questions, before training; validation where test was not scored then.")
+    latest: dict[str, float] = Field(description="The newest: test when the run is done, validation before.")
+    final: dict[str, float] | None = Field(description="On test questions, after the last round.")
+    validation: ScorePair = Field(description="Scores that the gate reads: comparable with each other at any time.")
+
+
+class RunStudent(Shape):
+    """A student of a run."""
+
+    name: str
+    model: str
+    native_domain: str | None
+    scores: Scores
+    gap: float | None = Field(description="Its newest cognizance gap (Eq. 2); null before the first gate decision.")
+    cognizant: bool | None = Field(description="Whether that gap lets it tutor.")
+    steps: int = Field(description="Its updates so far.")
+
+
+class VerdictShape(Shape):
+    """Whether each student improved (Pareto) on test questions, and so all of them. Null before the end."""
+
+    mutual_improvement: bool | None
+    students: dict[str, bool | None]
+
+
+class ErrorShape(Shape):
+    """Why a run failed."""
+
+    kind: str
+    message: str
+    advice: str
+
+
+class Run(Shape):
+    """The running of an experiment."""
+
+    id: int
+    experiment_id: int
+    name: str
+    status: RunStatus
+    queue_position: int | None = Field(description="1 is next; null unless queued.")
+    algorithm: str
+    domains: list[str]
+    progress: Progress
+    students: list[RunStudent]
+    verdict: VerdictShape
+    error: ErrorShape | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class Transition(Shape):
+    """One change of a run's status."""
+
+    at: datetime
+    from_status: RunStatus | None
+    to_status: RunStatus
+    cause: str
+    actor: str = Field(description="Who did it: user, a worker's name, reaper.")
+
+
+class MetricPoint(Shape):
+    """One point of one curve."""
+
+    id: int = Field(description="Arrival number: give the last one as `after` to read what came since.")
+    seq: int = Field(description="Place in the run; the same when a step is run again after a resume.")
+    name: str
+    step: int = Field(description="The student's updates so far.")
+    round: int
+    value: float
+    at: datetime
+
+
+class QuestionShape(Shape):
+    id: str
+    prompt: str
+    answer: str
+
+
+class RolloutShape(Shape):
+    index: int = Field(description="Place among the question's rollouts.")
+    text: str
+    tokens: int
+    correct: bool
+    extracted: str | None = Field(description="The answer that was found in the text.")
+    truncated: bool = Field(description="The length limit cut it.")
+
+
+class FeedbackShape(Shape):
+    raw: str = Field(description="As the tutor wrote it.")
+    text: str = Field(description="What the sanitiser left.")
+    outcome: FeedbackOutcome
+    concept: str | None
+    matched_word: str | None
+    removed: list[str] = Field(description="What the sanitiser cut.")
+
+
+class DivergenceShape(Shape):
+    """Between student and self-teacher, nats a token."""
+
+    mean: float
+    max: float
+
+
+class Exchange(Shape):
+    """One rollout of the tutee, what the tutor said of it and what the self-teacher was then shown."""
+
+    id: int
+    run_id: int
+    round: int
+    step: int
+    group: int = Field(description="The question's place in the step's batch.")
+    tutee: str
+    tutor: str | None
+    domain: str
+    question: QuestionShape
+    rollout: RolloutShape
+    own_solution: str | None
+    feedback: FeedbackShape | None
+    teacher_prompt: str | None
+    in_loss: bool
+    divergence: DivergenceShape | None
+
+
+class ExchangeDetail(Exchange):
+    siblings: list[int] = Field(description="Ids of the question's rollouts in this step, this one included, by index.")
+
+
+class EvaluationShape(Shape):
+    """avg@k of a student on a domain, with its 95 % bootstrap interval."""
+
+    id: int
+    round: int = Field(description="0 before training, r after round r.")
+    student: str
+    domain: str
+    split: Literal["validation", "test"]
+    score: float
+    low: float
+    high: float
+    questions: int
+    samples: int
+    majority_baseline: float = Field(description="Score of always giving the most frequent answer.")
+
+
+class GateDecisionShape(Shape):
+    id: int
+    round: int
+    tutor: str
+    strategy: str
+    gap: float
+    threshold: float
+    cognizant: bool
+    domains: list[str] = Field(description="Domains on whose questions its feedback is asked for.")
+
+
+class BreakRescueShape(Shape):
+    """How feedback changed the tutee's answers."""
+
+    id: int
+    round: int
+    tutee: str
+    tutor: str
+    difficulty: tuple[int, int] | None = Field(description="Wrong rollouts of n before feedback, inclusive; null for all.")
+    correct_before: int
+    broken: int
+    break_rate: float | None
+    wrong_before: int
+    rescued: int
+    rescue_rate: float | None
+
+
+class CheckpointShape(Shape):
+    id: int
+    round: int
+    steps: dict[str, int] = Field(description="Student -> its updates so far.")
+    path: str = Field(description="Manifest, relative to the run's folder.")
+    size_bytes: int
+    at: datetime
+
+
+class LogPart(Shape):
+    """A part of the run's log."""
+
+    text: str
+    next_cursor: str = Field(description="Give it as `after` to read on from here, now or later.")
+    size: int = Field(description="Bytes in the log.")
+
+
+class StudentShape(Shape):
+    """A student that experiments named or a run made."""
+
+    id: int
+    name: str
+    model: str = Field(description="What to write in an experiment's `students[].model`.")
+    native_domain: str | None
+    run_id: int | None = Field(description="The run that trained it.")
+    created_at: datetime
+
+
+class DomainShape(Shape):
+    """A domain that experiments named."""
+
+    id: int
+    name: str
+    train: str
+    validation: str
+    test: str
+    verifier: str
+    created_at: datetime
+
+
+class Worker(Shape):
+    """A worker that was heard of in the last half minute."""
+
+    name: str
+    host: str
+    pid: int
+    device: str
+    run_id: int | None = Field(description="The run it works on.")
+    started_at: datetime
+    seen_at: datetime
