@@ -50,11 +50,15 @@ def main() -> int:
 
 
 def _work(settings: WorkerSettings) -> None:
+    if not settings.broker_url:
+        raise ResourceError(
+            "No broker is named.", advice="Set OPCOD_BROKER_URL, such as redis://127.0.0.1:6379/0, or use `opcod up`, which brings one."
+        )
     engine = _database(settings)
     name, device = worker_name(), device_name()
     desk = Desk(settings, engine, name, device, partial(live.ring, settings.broker_url))
     celery = make_celery(settings, desk)
-    _await_broker(celery, settings)
+    _await_broker(celery)
     desk.ring = partial(_ring, settings.broker_url)
     connect_signals(desk)
     log.info("worker %s on %s waits for runs", name, device)
@@ -83,16 +87,12 @@ def _database(settings: WorkerSettings) -> Engine:
     return engine
 
 
-def _await_broker(celery: Celery, settings: WorkerSettings) -> None:
+def _await_broker(celery: Celery) -> None:
     """Return once the broker answers.
 
     Raises:
-        ResourceError: none is named, or it does not answer.
+        ResourceError: it does not answer.
     """
-    if not settings.broker_url:
-        raise ResourceError(
-            "No broker is named.", advice="Set OPCOD_BROKER_URL, such as redis://127.0.0.1:6379/0, or use `opcod up`, which brings one."
-        )
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:

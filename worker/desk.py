@@ -35,10 +35,11 @@ class Desk:
         self._runner = Runner(settings, engine, self._draining, changed)
         self.ring: Callable[[int], None] = lambda run_id: None
         """Rings this worker's bell; set by whoever owns the broker."""
+        self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
 
     def open(self) -> None:
         """Begin to watch."""
-        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        self._watcher.start()
 
     def close(self) -> None:
         """Take no more runs, and give the present one back at its next checkpoint. Safe in a signal handler."""
@@ -58,7 +59,9 @@ class Desk:
                     self._run_id = None
 
     def farewell(self) -> None:
-        """Strike this worker off the list of those that live."""
+        """Strike this worker off the list of those that live, once the watch has ended."""
+        if self._watcher.is_alive():
+            self._watcher.join(timeout=5)
         try:
             with writing(self._engine) as session:
                 workers.farewell(session, self._name)
