@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from app import cli_remote
 from opcod.errors import UserError
 
 cli = typer.Typer(
@@ -25,11 +23,8 @@ cli = typer.Typer(
 )
 students = typer.Typer(no_args_is_help=True, help="Make and bring students.")
 cli.add_typer(students, name="students")
+cli_remote.add_to(cli)
 
-Url = Annotated[str, typer.Option("--url", envvar="OPCOD_URL", help="Address of the server.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
-Limit = Annotated[int, typer.Option(min=1, help="Most items.")]
-DEFAULT_URL = "http://127.0.0.1:8000"
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
@@ -97,111 +92,6 @@ def train(context: typer.Context) -> None:
 def import_gguf(context: typer.Context) -> None:
     """Turn a GGUF file into an ordinary model folder."""
     _become("opcod", ["students", "import-gguf", *context.args])
-
-
-@cli.command()
-def launch(
-    file: Annotated[Path | None, typer.Argument(help="Experiment file (YAML).", show_default=False)] = None,
-    preset: Annotated[str | None, typer.Option(help="A preset; a file then holds what differs from it.")] = None,
-    name: Annotated[str | None, typer.Option(help="What to call it.")] = None,
-    url: Url = DEFAULT_URL,
-    as_json: AsJson = False,
-) -> None:
-    """Create an experiment and start a run of it."""
-    from app.client import Client, ServiceError
-    from opcod.config import parse_yaml
-
-    if file is None and preset is None:
-        raise ServiceError("Nothing to launch was named.", advice="Name an experiment file, or --preset NAME.")
-    experiment: dict[str, Any] = {"preset": preset} if preset else {}
-    if file is not None:
-        try:
-            experiment["config"] = parse_yaml(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ServiceError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.", advice="Name a YAML file.") from None
-    experiment["name"] = name or experiment.get("config", {}).get("name") or preset or "experiment"
-    with Client(url) as client:
-        run = client.launch(experiment)
-    print(json.dumps(run) if as_json else f"run {run['id']} is {run['status']}: {client.url}/runs/{run['id']}")
-
-
-@cli.command()
-def runs(
-    status: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
-    limit: Limit = 50,
-    url: Url = DEFAULT_URL,
-    as_json: AsJson = False,
-) -> None:
-    """List runs, newest first."""
-    columns = {
-        "id": lambda run: run["id"],
-        "name": lambda run: run["name"],
-        "status": lambda run: run["status"],
-        "done": lambda run: f"{run['progress']['fraction']:.0%}",
-        "mutual improvement": lambda run: {True: "yes", False: "no", None: "not yet"}[run["verdict"]["mutual_improvement"]],
-        "error": lambda run: (run["error"] or {}).get("message", ""),
-    }
-    _show_list(url, "/runs", {"status": status}, limit, as_json, columns)
-
-
-@cli.command()
-def metrics(
-    run: int,
-    name: Annotated[str | None, typer.Option(help="Only this metric, such as student1/train/loss.")] = None,
-    after: Annotated[str | None, typer.Option(help="Cursor of an earlier answer.")] = None,
-    limit: Limit = 1000,
-    url: Url = DEFAULT_URL,
-    as_json: AsJson = False,
-) -> None:
-    """Print a run's metrics in order of arrival."""
-    columns = {key: (lambda point, key=key: point[key]) for key in ("round", "step", "name", "value")}
-    _show_list(url, f"/runs/{run}/metrics", {"name": name, "after": after}, limit, as_json, columns)
-
-
-@cli.command()
-def exchanges(
-    run: int,
-    outcome: Annotated[str | None, typer.Option(help="Only exchanges whose feedback ended so: kept, no_match, ...")] = None,
-    domain: Annotated[str | None, typer.Option(help="Only this domain.")] = None,
-    limit: Limit = 50,
-    url: Url = DEFAULT_URL,
-    as_json: AsJson = False,
-) -> None:
-    """Print what the students said to each other."""
-    columns = {
-        "id": lambda item: item["id"],
-        "step": lambda item: item["step"],
-        "tutee": lambda item: item["tutee"],
-        "question": lambda item: item["question"]["prompt"],
-        "response": lambda item: item["rollout"]["text"],
-        "correct": lambda item: "yes" if item["rollout"]["correct"] else "no",
-        "feedback": lambda item: (item["feedback"] or {}).get("text", ""),
-        "outcome": lambda item: (item["feedback"] or {}).get("outcome", ""),
-    }
-    _show_list(url, f"/runs/{run}/exchanges", {"outcome": outcome, "domain": domain}, limit, as_json, columns)
-
-
-def _show_list(url: str, path: str, parameters: dict[str, Any], limit: int, as_json: bool, columns: dict[str, Any]) -> None:
-    from app.client import Client
-
-    with Client(url) as client:
-        items = client.pages(path, parameters, limit=limit)
-        if as_json:
-            for item in items:
-                print(json.dumps(item))
-            return
-        table = Table(*columns, box=None, pad_edge=False)
-        for item in items:
-            table.add_row(*(_plain(value(item)) for value in columns.values()))
-    Console().print(table)
-
-
-def _plain(value: Any) -> Any:
-    """Text for a terminal: one line, and no control character or markup of a model's making takes effect."""
-    from rich.text import Text
-
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return Text("".join(character if character.isprintable() else " " for character in text[:400]))
 
 
 def _become(module: str, arguments: list[str]) -> NoReturn:

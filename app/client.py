@@ -81,7 +81,7 @@ def _refusal(response: httpx.Response) -> ServiceError:
         problem = response.json()
         message = str(problem.get("detail") or problem["title"])
         faults = [
-            f"{fault.get('field') or fault.get('pointer', '')}: {fault.get('message') or fault.get('detail', '')}"
+            f"{fault.get('field') or fault.get('pointer', '')}: {fault['message']} {fault.get('advice') or ''}".strip()
             for fault in problem.get("errors", [])
         ]
     except (ValueError, KeyError, AttributeError, TypeError):

@@ -51,7 +51,7 @@ def up(home: Path, host: str, port: int, workers: int, preset: str | None) -> in
         _migrate(settings)
         environment = _environment(settings)
         programs = [
-            Program("broker", _broker_command(broker_socket), environment, stop_seconds=3),
+            Program("broker", _broker_command(broker_socket), environment, stop_seconds=3, unsaid="overcommit"),
             _web_program(listener, environment),
             *(_worker_program(f"worker{number}" if workers > 1 else "worker", environment) for number in range(1, workers + 1)),
         ]
@@ -214,7 +214,7 @@ def _announce(supervisor: Supervisor, url: str, home: Path, preset: str | None) 
         supervisor.say(f"OPCoD Studio is up at {url}  (data: {home}; Ctrl-C stops it)")
         if preset is not None:
             try:
-                run = client.launch({"name": f"{preset} run", "preset": preset})
+                run = client.launch({"preset": preset})
             except UserError as error:
                 supervisor.say(f"the preset {preset} was not launched: {error}")
             else:

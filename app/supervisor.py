@@ -31,6 +31,8 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_seconds: float = 5.0
     pass_fds: tuple[int, ...] = ()
+    unsaid: str | None = None
+    """Lines with this text are left out of the log stream."""
 
 
 class _Child:
@@ -102,7 +104,8 @@ class _Child:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
-                self._say(self.program.name, line.rstrip("\n"))
+                if self.program.unsaid is None or self.program.unsaid not in line:
+                    self._say(self.program.name, line.rstrip("\n"))
 
 
 class Supervisor:

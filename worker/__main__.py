@@ -7,9 +7,11 @@ import logging
 import signal
 import sys
 import time
+import warnings
 from functools import partial
 
 from celery import Celery
+from celery.exceptions import SecurityWarning
 from celery.signals import setup_logging
 from kombu.exceptions import OperationalError
 from sqlalchemy import Engine
@@ -40,6 +42,7 @@ def main() -> int:
         "OPCOD_BROKER_URL, OPCOD_LEASE_SECONDS, OPCOD_DRAIN_SECONDS. One worker a GPU: name it in CUDA_VISIBLE_DEVICES.",
     ).parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     setup_logging.connect(lambda **_: None, weak=False)  # Celery leaves logging as it is
     try:
         _work(WorkerSettings())
@@ -62,8 +65,9 @@ def _work(settings: WorkerSettings) -> None:
     desk.ring = partial(_ring, settings.broker_url)
     connect_signals(desk)
     log.info("worker %s on %s waits for runs", name, device)
+    warnings.simplefilter("ignore", SecurityWarning)  # against root: messages are JSON, and in a container it is common
     worker = celery.Worker(
-        hostname=f"worker@{name}", pool="threads", concurrency=1, loglevel="INFO", without_gossip=True, without_mingle=True
+        hostname=f"worker@{name}", pool="threads", concurrency=1, loglevel="INFO", quiet=True, without_gossip=True, without_mingle=True
     )
     worker.start()
     desk.farewell()

@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from opcod.errors import ResourceError
 
 STOP_LINE = "stop\n"
-LOG_NAME = "log.txt"
 
 
 class Assignment(BaseModel):

@@ -25,8 +25,9 @@ from app import runs
 from app.db import writing
 from app.errors import LeaseLost
 from app.lifeline import PARENT_VARIABLE
+from app.logs import FILE_NAME
 from app.runs import Claim, RunControl, RunError
-from worker.control import LOG_NAME, STOP_LINE, Assignment, Report, take_report
+from worker.control import STOP_LINE, Assignment, Report, take_report
 from worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class TrainingProcess:
     def __init__(self, assignment: Assignment, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._folder, self._token = assignment.folder, assignment.token
         self._asked = False
-        with open(self._folder / LOG_NAME, "ab") as output:
+        with open(self._folder / FILE_NAME, "ab") as output:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,

@@ -18,11 +18,12 @@ from sqlmodel import col, select
 
 from app import runs
 from app.db import now, reading, writing
+from app.logs import FILE_NAME
 from app.runs import Claim
 from app.tables import AttemptRow, RunRow, TransitionRow
 from opcod.errors import ResourceError
 from tests.unit.worker.conftest import take
-from worker.control import LOG_NAME, only_writer
+from worker.control import only_writer
 from worker.runner import Runner
 from worker.settings import WorkerSettings
 
@@ -82,7 +83,7 @@ class Bench:
 
     @property
     def log(self) -> str:
-        return (self.folder / LOG_NAME).read_text(encoding="utf-8")
+        return (self.folder / FILE_NAME).read_text(encoding="utf-8")
 
 
 @pytest.fixture
