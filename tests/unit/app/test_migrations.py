@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, inspect, text
+
+from app.db import make_engine, migrate, migration_config
+from app.tables import metadata
+
+
+def test_migrations_give_exactly_the_tables_of_the_code(engine: Engine) -> None:
+    with engine.begin() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_migrating_again_changes_nothing(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO workers VALUES ('w', 'h', 1, 'cpu', NULL, '2026-01-01', '2026-01-01')"))
+    migrate(engine)
+    with engine.begin() as connection:
+        assert connection.execute(text("SELECT count(*) FROM workers")).scalar() == 1
+
+
+def test_the_way_back_leaves_no_table(engine: Engine) -> None:
+    with engine.begin() as connection:
+        command.downgrade(migration_config(connection), "base")
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+
+
+def test_servers_that_start_together_migrate_once(tmp_path: Path) -> None:
+    engines = [make_engine(f"sqlite:///{tmp_path / 'opcod.db'}") for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(migrate, engines))
+    assert "runs" in inspect(engines[0]).get_table_names()
+    for engine in engines:
+        engine.dispose()
