@@ -1,0 +1,189 @@
+"""What the runs list and a run's page show: the shapes that REST answers with, and what only a page needs besides.
+
+One function makes one context; the whole page and its live fragments call the same function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import get_args
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from app import queries, shapes
+from app.errors import Conflict
+from app.runs import RunStatus
+from app.tables import EventRow, ExperimentRow, GateDecisionRow, RunRow
+from app.web.contexts import LIVE, Cast, Verdict, cast_of
+from app.web.results import RunResults, run_results
+
+PAGE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreCell:
+    """A student's score on a domain, and its change since the start on the same split."""
+
+    domain: str
+    score: float | None
+    change: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StudentLine:
+    """A student in a list: its scores, and whether its gate is open (None: not decided yet)."""
+
+    name: str
+    hue: int
+    model: str
+    cells: tuple[ScoreCell, ...]
+    gap: float | None
+    gate_open: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """One row of the runs list."""
+
+    run: shapes.Run
+    students: tuple[StudentLine, ...]
+    phase_hue: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class RunsList:
+    """The runs page, and its live table. `any_runs` tells an empty filter from an empty studio."""
+
+    lines: tuple[RunLine, ...]
+    status: str
+    search: str
+    statuses: tuple[str, ...]
+    any_runs: bool
+    before: int | None
+    next_before: str | None
+    cursor: int
+    """Place in the live stream that the list already shows."""
+
+    def address(self, before: str | int | None) -> dict[str, str]:
+        """The query that asks for this list from another place."""
+        chosen = {"status": self.status, "q": self.search, "before": str(before or "")}
+        return {name: value for name, value in chosen.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class RunHead:
+    """A run's head: status, progress, what may be done, what went wrong."""
+
+    run: shapes.Run
+    preset: str | None
+    live: bool
+    students: tuple[StudentLine, ...]
+    phase_hue: int
+    verdict: Verdict
+    can_stop: bool
+    can_resume: bool
+    cause: str
+    changed_at: datetime
+    notice: str
+    """What a refused request has to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """The whole page of a run. `cursor` is the place in its live stream that the page already shows."""
+
+    head: RunHead
+    results: RunResults
+    cursor: int
+
+
+def runs_list(session: Session, *, status: str = "", search: str = "", before: int | None = None) -> RunsList:
+    """The newest runs, filtered; `before` pages to older ones."""
+    cursor = session.exec(select(func.max(col(EventRow.id)))).one() or 0
+    statuses = get_args(RunStatus)
+    status = status if status in statuses else ""
+    listing = queries.run_list(session, statuses=[status] if status else [], search=search, before=before, limit=PAGE)
+    gates = _latest_gates(session, listing.items)
+    lines = tuple(_line(run, gates) for run in listing.items)
+    any_runs = bool(lines) or session.exec(select(col(RunRow.id)).limit(1)).first() is not None
+    return RunsList(lines, status, search, statuses, any_runs, before, listing.next_cursor, cursor)
+
+
+def run_page(session: Session, run_id: int) -> RunPage:
+    """Everything on a run's page.
+
+    Raises:
+        NotFound
+    """
+    cursor = queries.last_arrival(session, run_id)  # first: what comes in between is then asked for again, never left out
+    return RunPage(run_head(session, run_id), results_of(session, run_id), cursor)
+
+
+def run_head(session: Session, run_id: int, *, refused: Conflict | None = None) -> RunHead:
+    """The page's head; `refused` is a request that the run's status did not allow.
+
+    Raises:
+        NotFound
+    """
+    run = queries.run(session, run_id)
+    line = _line(run, _latest_gates(session, [run]))
+    latest = queries.transitions(session, run_id)[-1]
+    return RunHead(
+        run=run,
+        preset=session.get_one(ExperimentRow, run.experiment_id).preset,
+        live=run.status in LIVE,
+        students=line.students,
+        phase_hue=line.phase_hue,
+        verdict=line.verdict,
+        can_stop=run.status in ("queued", "starting", "running"),
+        can_resume=run.status in ("stopped", "failed"),
+        cause=latest.cause,
+        changed_at=latest.at,
+        notice=str(refused) if refused else "",
+    )
+
+
+def results_of(session: Session, run_id: int) -> RunResults:
+    """The part of a run's page that changes with each round.
+
+    Raises:
+        NotFound
+    """
+    return run_results(session, queries.run_row(session, run_id), get_cast(session, run_id))
+
+
+def get_cast(session: Session, run_id: int) -> Cast:
+    """Who takes part in a run.
+
+    Raises:
+        NotFound
+    """
+    return cast_of(session.get_one(ExperimentRow, queries.run_row(session, run_id).experiment_id).config)
+
+
+def _latest_gates(session: Session, listed: Sequence[shapes.Run]) -> Mapping[tuple[int, str], GateDecisionRow]:
+    ids = [run.id for run in listed]
+    decisions = select(GateDecisionRow).where(col(GateDecisionRow.run_id).in_(ids)).order_by(col(GateDecisionRow.id))
+    return {(gate.run_id, gate.tutor): gate for gate in session.exec(decisions).all()}
+
+
+def _line(run: shapes.Run, gates: Mapping[tuple[int, str], GateDecisionRow]) -> RunLine:
+    hues = {student.name: index % 6 + 1 for index, student in enumerate(run.students)}
+    students = []
+    for student in run.students:
+        scores = student.scores
+        # Test against test once both are there, validation against validation until then: never one against the other.
+        first, last = (scores.initial, scores.final) if scores.final else (scores.validation.initial, scores.validation.latest)
+        cells = tuple(
+            ScoreCell(domain, last.get(domain), last[domain] - first[domain] if domain in last and domain in first else None)
+            for domain in run.domains
+        )
+        gate = gates.get((run.id, student.name))
+        opened = bool(gate.domains) if gate else None
+        students.append(StudentLine(student.name, hues[student.name], student.model, cells, student.gap, opened))
+    verdict = Verdict(run.verdict.mutual_improvement, tuple((name, hue, run.verdict.students.get(name)) for name, hue in hues.items()))
+    return RunLine(run, tuple(students), hues.get(run.progress.phase or "", 0), verdict)

@@ -1,0 +1,156 @@
+"""Jinja with autoescape, the filters that the pages use, and addresses of static files that change with their content.
+
+Text of models and uploads goes through `shown`: Jinja escapes the markup, `shown` makes control and
+direction characters visible, so that hostile text can neither run nor rearrange the page.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+
+from app.web.words import OUTCOMES, STATUSES, WORDS
+
+ROOT = Path(__file__).parents[1]
+TEMPLATES = ROOT / "templates"
+STATIC = ROOT / "static"
+
+SECURITY = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+"""Pages run our own scripts and styles and nothing else; text that slipped through as markup would still do nothing."""
+
+_HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
+
+
+def shown(text: str | None) -> str:
+    """Text with control, invisible and direction-changing characters spelled out, as in ``⟨U+202E⟩``."""
+    return _HIDDEN.sub(lambda match: f"⟨U+{ord(match.group()):04X}⟩", text or "")
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A fraction as percent: ``0.125`` -> ``12.5``; an en dash for nothing."""
+    return "–" if value is None else f"{100 * value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """A difference of fractions in points with its sign, a real minus, and no sign for what rounds to 0."""
+    if value is None:
+        return ""
+    points = round(100 * value, digits)
+    return f"{'+' if points > 0 else '−' if points < 0 else '±'}{abs(points):.{digits}f}"
+
+
+def number(value: float | int | None, digits: int = 3) -> str:
+    """A count with thin thousands, or a figure with `digits` significant digits."""
+    if value is None:
+        return "–"
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", "\u2009")
+    return f"{value:.{digits}g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them: ``48 s``, ``3 min``, ``2 h 5 min``, ``4 d``."""
+    if seconds is None:
+        return "–"
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min"
+    if whole < 86_400:
+        hours, minutes = divmod(whole // 60, 60)
+        return f"{hours} h {minutes} min" if minutes and hours < 10 else f"{hours} h"
+    return f"{whole // 86_400} d"
+
+
+def utc(moment: datetime) -> datetime:
+    """SQLite gives times back without a zone; all of ours are UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def ago(moment: datetime | None) -> str:
+    """Age of a moment: ``just now``, ``3 min ago``."""
+    if moment is None:
+        return "–"
+    seconds = (datetime.now(UTC) - utc(moment)).total_seconds()
+    return "just now" if seconds < 5 else f"{duration(seconds)} ago"
+
+
+def iso(moment: datetime | None) -> str:
+    """For the `datetime` attribute of <time>."""
+    return utc(moment).isoformat(timespec="seconds") if moment else ""
+
+
+def humane(name: str) -> str:
+    """``questions_per_step`` -> ``Questions per step``."""
+    return name.replace("_", " ").capitalize()
+
+
+def algorithm(name: str) -> str:
+    """An algorithm as it is written."""
+    return {"opcod": "OPCoD"}.get(name, name.upper())
+
+
+@cache
+def _digest(path: Path, modified: float) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:10]
+
+
+def static(name: str) -> str:
+    """Address of a file under static/, changing with its content so that browsers may keep it for ever."""
+    path = STATIC / name
+    return f"/static/{name}?v={_digest(path, path.stat().st_mtime)}"
+
+
+def plain(value: Any) -> Any:
+    """A configuration's value as text: lists and mappings shortened, nothing spelled out."""
+    return "nothing" if value is None else "yes" if value is True else "no" if value is False else value
+
+
+@pass_context
+def word(context: Context, name: str, text: str | None = None) -> Markup:
+    """A word of the product with its one-line explanation, linked to the method's page."""
+    return Markup(context.environment.get_template("partials/word.html").render(word=WORDS[name.lower()], text=text or name))
+
+
+def make_environment() -> Environment:
+    """The one environment of all pages: autoescape for every template, undefined names are errors."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    filters = (algorithm, shown, percent, signed, number, duration, ago, iso, humane, plain)
+    environment.filters.update({function.__name__: function for function in filters})
+    environment.globals.update(static=static, word=word, OUTCOMES=OUTCOMES, STATUSES=STATUSES)
+    return environment
+
+
+ENVIRONMENT = make_environment()
+
+
+def render_text(template: str, **context: Any) -> str:
+    """A template's text. Dataclass instances are passed by name; a partial takes exactly one of them."""
+    return ENVIRONMENT.get_template(template).render(**context)
+
+
+def render(request: Request, template: str, status: int = 200, headers: dict[str, str] | None = None, **context: Any) -> HTMLResponse:
+    """A template as a response; `path` tells the navigation where it is."""
+    for value in context.values():
+        if not (dataclasses.is_dataclass(value) or value is None):
+            raise TypeError(f"{template} must be given typed contexts, not {type(value).__name__}")
+    return HTMLResponse(render_text(template, path=request.url.path, **context), status_code=status, headers=SECURITY | (headers or {}))

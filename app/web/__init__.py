@@ -1,0 +1,1 @@
+"""The pages: HTML routes and what they need."""

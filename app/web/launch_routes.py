@@ -1,0 +1,58 @@
+"""The launch page: open it, check it, turn it over to YAML and back, launch it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from app import experiments, launching, queries
+from app.api.dependencies import CurrentEngine, CurrentSettings, Reader
+from app.db import reading, writing
+from app.templating import render
+from app.web import launch
+from app.web.deps import Pairs, go_to, wants_fragment
+
+router = APIRouter()
+
+
+@router.get("/experiments/new")
+def new(request: Request, session: Reader, preset: str = "") -> Response:
+    """The page, from a preset or from an earlier run (`?from=ID`)."""
+    return render(request, "pages/launch.html", page=launch.new_page(session, preset, request.query_params.get("from", "")))
+
+
+@router.post("/experiments/form")
+def form(request: Request, session: Reader, pairs: Pairs) -> Response:
+    """The form again: with a student or domain more or less, or in its other view (`show`)."""
+    wanted = dict(pairs).get("show")
+    tab = wanted if wanted in ("form", "yaml") else None
+    return render(request, "partials/launch_form.html", launch=launch.view(session, launch.submission(pairs), tab))  # type: ignore[arg-type]
+
+
+@router.post("/experiments/validate")
+def validate(request: Request, session: Reader, pairs: Pairs) -> Response:
+    """What is wrong with the form, and what differs from where it began."""
+    return render(request, "partials/launch_check.html", check=launch.view(session, launch.submission(pairs)).check)
+
+
+@router.post("/experiments")
+def create(request: Request, engine: CurrentEngine, settings: CurrentSettings, pairs: Pairs) -> Response:
+    """Make the experiment and queue its run; or show what is wrong."""
+    sent = launch.submission(pairs)
+    config, _ = launch.judge(sent)
+    if config is None:
+        with reading(engine) as session:
+            view = launch.view(session, sent)
+            if wants_fragment(request):
+                return render(request, "partials/launch_form.html", launch=view, status=422)
+            page = launch.LaunchPage(launch.presets(sent.preset), view)
+            return render(request, "pages/launch.html", page=page, status=422)
+    with writing(engine) as session:
+        experiment, new_one = experiments.create(session, config, preset=launch.known_preset(sent), idempotency_key=sent.key or None)
+    assert experiment.id is not None
+    if not new_one:
+        with reading(engine) as session:
+            earlier = queries.run_list(session, experiment_id=experiment.id, limit=1).items
+        if earlier:
+            return go_to(request, f"/runs/{earlier[0].id}")
+    return go_to(request, f"/runs/{launching.start(engine, settings.broker_url, experiment.id)}")

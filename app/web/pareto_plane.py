@@ -1,0 +1,144 @@
+"""Geometry of the Pareto plane: two domains as axes, one path a student, one point a validation.
+
+The region that counts as improvement is everything right of and above a student's first point.
+Coordinates are pixels of an SVG of `SIZE`; scores are fractions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from opcod.types import Evaluation
+
+SIZE = (440, 400)
+LEFT, TOP, RIGHT, BOTTOM = 50, 14, 14, 44
+MOST_DOMAINS = 4
+"""With more domains there are too many pairs to look at; the table of scores says it all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One validation of a student."""
+
+    x: float
+    y: float
+    low: tuple[float, float]
+    """Pixel of the interval's low end on either axis."""
+    high: tuple[float, float]
+    label: str
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A student's way through the plane."""
+
+    student: str
+    hue: int
+    points: tuple[Point, ...]
+    name_x: float
+    name_y: float
+    name_anchor: str
+
+    @property
+    def line(self) -> str:
+        return " ".join(f"{point.x},{point.y}" for point in self.points)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A round score on an axis."""
+
+    place: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One pair of domains."""
+
+    x_domain: str
+    y_domain: str
+    paths: tuple[Path, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    width: int = SIZE[0]
+    height: int = SIZE[1]
+    left: int = LEFT
+    top: int = TOP
+    right_edge: int = SIZE[0] - RIGHT
+    bottom_edge: int = SIZE[1] - BOTTOM
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def place(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 1)
+
+    def ticks(self) -> tuple[Tick, ...]:
+        step = next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2) if (self.high - self.low) / step <= 6.01), 0.25)
+        first = math.ceil(self.low / step - 1e-9)
+        values = [index * step for index in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        return tuple(Tick(self.place(value), f"{100 * value:.0f}") for value in values)
+
+
+def planes(evaluations: Sequence[Evaluation], students: Sequence[str], domains: Sequence[str]) -> tuple[Plane, ...]:
+    """A plane for each pair of domains, from validation scores only; none where pairs are too few or too many."""
+    if not 2 <= len(domains) <= MOST_DOMAINS:
+        return ()
+    by_key = {(item.student, item.round, item.domain): item for item in evaluations if item.split == "validation"}
+    rounds = sorted({item.round for item in evaluations})
+    found = (_plane(by_key, students, rounds, x, y) for x, y in combinations(domains, 2))
+    return tuple(plane for plane in found if plane.paths)
+
+
+def _plane(by_key: Mapping[tuple[str, int, str], Evaluation], students: Sequence[str], rounds: Sequence[int], x: str, y: str) -> Plane:
+    pairs = {
+        name: [
+            (number, by_key[name, number, x], by_key[name, number, y])
+            for number in rounds
+            if {(name, number, x), (name, number, y)} <= by_key.keys()
+        ]
+        for name in students
+    }
+    across = _axis([item for walk in pairs.values() for _, item, _ in walk], LEFT, SIZE[0] - RIGHT)
+    up = _axis([item for walk in pairs.values() for _, _, item in walk], SIZE[1] - BOTTOM, TOP)
+    paths = []
+    for index, name in enumerate(students):
+        walk = pairs[name]
+        if not walk:
+            continue
+        points = tuple(
+            Point(
+                across.place(a.score),
+                up.place(b.score),
+                (across.place(max(a.low, across.low)), up.place(max(b.low, up.low))),
+                (across.place(min(a.high, across.high)), up.place(min(b.high, up.high))),
+                f"{name}, {'before training' if number == 0 else f'after round {number}'}\n"
+                f"{x} {100 * a.score:.1f} ({100 * a.low:.1f} to {100 * a.high:.1f})\n"
+                f"{y} {100 * b.score:.1f} ({100 * b.low:.1f} to {100 * b.high:.1f})",
+                place == len(walk) - 1,
+            )
+            for place, (number, a, b) in enumerate(walk)
+        )
+        end = points[-1]
+        flip = end.x > SIZE[0] * 0.72
+        paths.append(Path(name, index % 6 + 1, points, end.x + (-10 if flip else 10), end.y - 9, "end" if flip else "start"))
+    return Plane(x, y, tuple(paths), across.ticks(), up.ticks())
+
+
+def _axis(items: Sequence[Evaluation], start: float, end: float) -> _Axis:
+    if not items:
+        return _Axis(0, 1, start, end)
+    low, high = min(item.score for item in items), max(item.score for item in items)
+    pad = max(0.03, 0.18 * (high - low))
+    return _Axis(max(0.0, low - pad), min(1.0, high + pad), start, end)

@@ -1,0 +1,66 @@
+"""All pages, and the page that says what went wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from app.api.dependencies import Reader
+from app.api.problems import Problem
+from app.templating import render
+from app.web import launch_routes, run_routes
+from app.web.deps import wants_fragment
+from app.web.exchange_pages import Filters, exchange_list, exchange_page, whole
+from app.web.method_page import method_page
+
+router = APIRouter()
+router.include_router(run_routes.router)
+router.include_router(launch_routes.router)
+
+
+@router.get("/runs/{run_id:int}/exchanges")
+def exchanges(request: Request, run_id: int, session: Reader) -> Response:
+    """The exchanges of a run."""
+    given = request.query_params
+    listing = exchange_list(session, run_id, Filters.read(given), after=whole(given.get("after")), before=whole(given.get("before")))
+    return render(request, "pages/exchanges.html", listing=listing)
+
+
+@router.get("/exchanges/{exchange_id:int}")
+def exchange(request: Request, exchange_id: int, session: Reader) -> Response:
+    """One exchange."""
+    given = request.query_params
+    return render(
+        request, "pages/exchange.html", exchange=exchange_page(session, exchange_id, Filters.read(given), full=given.get("full") == "1")
+    )
+
+
+@router.get("/docs/method")
+def method(request: Request) -> Response:
+    """The product's words, and the method itself."""
+    return render(request, "pages/method.html", method=method_page())
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorPage:
+    """Something that went wrong, in words."""
+
+    status: int
+    title: str
+    detail: str
+    advice: str
+    faults: tuple[tuple[str, str, str], ...]
+
+
+TITLES = {404: "Not here", 409: "Not now", 422: "That does not fit", 500: "Our mistake", 503: "Not reachable", 507: "No room left"}
+
+
+def problem_page(request: Request, problem: Problem) -> Response:
+    """An error as a page in the studio's look; as a fragment for htmx, which shows it in place."""
+    faults = tuple((item.field, item.message, item.advice) for item in problem.errors or ())
+    detail = "There is no such page." if problem.status == 404 and problem.detail == "Not Found" else problem.detail
+    page = ErrorPage(problem.status, TITLES.get(problem.status, problem.title), detail, problem.advice or "", faults)
+    template = "partials/error.html" if wants_fragment(request) else "pages/error.html"
+    return render(request, template, error=page, status=problem.status)

@@ -1,0 +1,75 @@
+// What every page shares: explanations on hover and focus, the connection's state, and keys on lists.
+const tip = document.createElement("div");
+tip.className = "tip";
+tip.hidden = true;
+tip.setAttribute("role", "tooltip");
+document.body.append(tip);
+
+function showTip(target) {
+  tip.textContent = target.dataset.tip;
+  tip.hidden = false;
+  const box = target.getBoundingClientRect();
+  const own = tip.getBoundingClientRect();
+  const left = Math.min(Math.max(12, box.left + box.width / 2 - own.width / 2), innerWidth - own.width - 12);
+  const above = box.top - own.height - 8;
+  tip.style.left = `${left}px`;
+  tip.style.top = `${above > 8 ? above : box.bottom + 8}px`;
+}
+const hideTip = () => { tip.hidden = true; };
+for (const name of ["mouseover", "focusin"]) {
+  document.addEventListener(name, (event) => {
+    const target = event.target.closest?.("[data-tip]");
+    if (target) showTip(target); else hideTip();
+  });
+}
+document.addEventListener("focusout", hideTip);
+document.addEventListener("scroll", hideTip, { passive: true, capture: true });
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") hideTip(); });
+
+// A lost stream is said, never hidden: what is on the page may be old until it is back.
+const offline = document.querySelector("#offline");
+let lost;
+document.addEventListener("htmx:sseError", () => { lost ??= setTimeout(() => { offline.hidden = false; }, 2000); });
+document.addEventListener("htmx:sseOpen", () => { clearTimeout(lost); lost = undefined; offline.hidden = true; });
+addEventListener("pagehide", () => clearTimeout(lost));
+
+// A whole row of a list is a target; its link stays the real one.
+document.addEventListener("click", (event) => {
+  const row = event.target.closest?.("tr[data-href]");
+  if (row && !event.target.closest("a, button, input, select, label") && !getSelection().toString()) location.assign(row.dataset.href);
+});
+
+// Keys: j and k walk a list or the exchanges, h and l the sibling rollouts; off while typing.
+const follow = (selector) => document.querySelector(selector)?.click();
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, [contenteditable]")) return;
+  const links = [...document.querySelectorAll("[data-row-link]")];
+  if (links.length && (event.key === "j" || event.key === "k")) {
+    const here = links.indexOf(document.activeElement);
+    const next = event.key === "j" ? here + 1 : Math.max(0, here - 1);
+    if (next < links.length) links[next].focus(); else follow("[data-key='next-page']");
+    return;
+  }
+  const keys = { j: "[data-key='next']", k: "[data-key='previous']", l: "[data-key='sibling-next']", h: "[data-key='sibling-previous']" };
+  if (keys[event.key]) follow(keys[event.key]);
+  if (event.key === "/") {
+    const search = document.querySelector("[type='search']");
+    if (search) { event.preventDefault(); search.focus(); }
+  }
+});
+
+// Small habits of forms and links: selects that filter at once, buttons that work once, links that keep the place on the page.
+document.addEventListener("change", (event) => { if (event.target.matches?.("[data-submit]")) event.target.form.requestSubmit(); });
+document.addEventListener("submit", (event) => {
+  const button = event.target.querySelector?.("[data-once]");
+  if (button) setTimeout(() => { button.disabled = true; });
+});
+addEventListener("pageshow", () => { for (const button of document.querySelectorAll("[data-once]")) button.disabled = false; });
+document.addEventListener("click", (event) => {
+  if (event.target.closest?.("a[data-keep-scroll]")) sessionStorage.setItem("scroll", String(scrollY));
+});
+const place = sessionStorage.getItem("scroll");
+if (place !== null) {
+  sessionStorage.removeItem("scroll");
+  scrollTo({ top: Number(place), behavior: "instant" });
+}

@@ -1,0 +1,31 @@
+// A run's log: read in parts while it is open, appended as text.
+const box = document.querySelector("[data-log]");
+const pane = box.querySelector(".log");
+const MOST = 400_000;
+let after = null;
+let busy = false;
+
+async function read() {
+  if (!box.open || busy || document.hidden) return;
+  busy = true;
+  try {
+    for (;;) {
+      const answer = await fetch(after === null ? box.dataset.log : `${box.dataset.log}?after=${after}`);
+      if (!answer.ok) break;
+      const part = await answer.json();
+      after = part.next_cursor;
+      if (part.text) {
+        const atEnd = pane.scrollHeight - pane.scrollTop - pane.clientHeight < 40;
+        pane.textContent = (pane.textContent + part.text).slice(-MOST);
+        if (atEnd) pane.scrollTop = pane.scrollHeight;
+      }
+      if (!part.text || Number(part.next_cursor) >= part.size) break;
+    }
+    if (!pane.textContent) pane.dataset.empty = "Nothing written yet.";
+    else delete pane.dataset.empty;
+  } catch { /* the connection is away: the next round asks again */ } finally { busy = false; }
+}
+
+box.addEventListener("toggle", read);
+setInterval(read, 2000);
+read();
