@@ -42,7 +42,8 @@ def validate_anchor(feedback: str | None, question: str) -> AnchorCheck:
     when the same whole word stands in the question, compatibility forms and case folded: ``field`` does not
     match ``fields``, ``ray`` does not match ``X-ray``, for the prompt asks for the question's exact wording. The tag is asked for before
     any other text but accepted anywhere. Of several tags the first counts; an unclosed, stray or
-    nested one anywhere makes the feedback malformed. A concept without any word, such as dashes, is `empty`.
+    nested one anywhere makes the feedback malformed. A concept without any word, such as dashes, is `empty`;
+    a single Latin letter or digit is as generic as the list, for every option of a question starts with one.
     """
     if feedback is None or not feedback.strip():
         return AnchorCheck("fb_none")
@@ -53,7 +54,7 @@ def validate_anchor(feedback: str | None, question: str) -> AnchorCheck:
     concept_words = words(concept)
     if not concept_words:
         return AnchorCheck("empty", concept)
-    telling = [word for word in concept_words if word not in GENERIC_WORDS]
+    telling = [word for word in concept_words if word not in GENERIC_WORDS and not (len(word) == 1 and word.isascii())]
     if not telling:
         return AnchorCheck("all_generic", concept)
     in_question = set(words(question))

@@ -32,7 +32,7 @@ def cognizance_gaps(scores: Mapping[str, Scores]) -> dict[str, float]:
 
 
 def decide(gate: GateConfig, scores: Mapping[str, Scores], *, round: int, algorithm: Algorithm) -> tuple[GateDecision, ...]:
-    """This round's decision on every student, in the order of `scores`.
+    """The decision on every student for this round, in the order of `scores`.
 
     - ``cognizance``: all domains where gap <= tau, else none (Eq. 2).
     - ``always``, ``never``: all domains, none.
