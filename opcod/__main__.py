@@ -45,7 +45,9 @@ class StopOnSignal:
 def train(
     file: Annotated[Path | None, typer.Argument(help="YAML configuration.")] = None,
     preset: Annotated[str | None, typer.Option(help="Built-in configuration to start from.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Where the run lives; an unfinished run in it is resumed. Default: runs/NAME.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the run lives; an unfinished run in it is resumed. Default: runs/NAME.")
+    ] = None,
     json_lines: Annotated[bool, typer.Option("--json", help="Print events as JSON lines instead of progress.")] = False,
 ) -> None:
     """Run an experiment to its verdict, or resume it."""
@@ -62,7 +64,7 @@ def train(
     folder = folder or Path("runs") / config.name.replace("/", "-").replace(" ", "-")
     folder.mkdir(parents=True, exist_ok=True)
     stop = StopOnSignal()
-    with JsonLinesSink(folder / "events.jsonl") as file_sink, (JsonSink() if json_lines else ProgressSink(config)) as shown:
+    with JsonLinesSink(folder / "events.jsonl") as file_sink, JsonSink() if json_lines else ProgressSink(config) as shown:
         result = run(config, folder, FanOut(file_sink, shown), stop)
     (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
     if result.outcome == "stopped":

@@ -40,7 +40,12 @@ class ProgressSink:
         self.steps = dict.fromkeys((student.name for student in config.students), 0)
         self.total = config.schedule.rounds * config.schedule.steps_per_round * len(config.students)
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=Console()
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(),
         )
         self.task = self.progress.add_task("steps", total=self.total)
 

@@ -6,6 +6,7 @@ gradient does not depend on the cut.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -163,9 +164,8 @@ def _update(
             values, entropy, weights, mask = micro(rows)
             weighed = values * weights if weighted else values
             share = aggregate(weighed, mask, how=how, tokens=tokens, sequences=sequences)
-            _check_finite(share, learner.optimizer.updates + 1)
+            total += _finite(float(share.detach()), learner.optimizer.updates + 1)
             share.backward()  # type: ignore[no-untyped-call]
-            total += float(share.detach())
             for place, row in enumerate(rows):
                 statistics[row] = TokenStatistics(
                     *(tuple(column[place, : lengths[row]].detach().tolist()) for column in (values, entropy, weights))
@@ -185,12 +185,13 @@ def _update(
     return UpdateReport(total, norm, rate, tuple(one for one in statistics if one is not None))
 
 
-def _check_finite(value: Tensor, update: int) -> None:
-    if not torch.isfinite(value):
+def _finite(loss: float, update: int) -> float:
+    if not math.isfinite(loss):
         raise NumericsError(
-            f"The loss is not finite ({float(value)}) at update {update}.",
+            f"The loss is not finite ({loss}) at update {update}.",
             advice="Lower the learning rate, use float32, or look at the step's exchanges for degenerate responses.",
         )
+    return loss
 
 
 def _as_rows(rows: Sequence[Sequence[float]], mask: Tensor) -> Tensor:

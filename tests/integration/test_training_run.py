@@ -1,0 +1,206 @@
+"""Whole runs of the tiny demo: repeatable, resumable to the bit, and the same side by side as in turn."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from opcod.errors import CheckpointError, ConfigError, DataError
+from opcod.events import CheckpointSaved, EvaluationFinished, ExchangeRecorded, GateDecided, PhaseStarted, RunFinished, StepFinished
+from opcod.sinks import read_events
+from opcod.students.loading import load_student, resolve_device
+from opcod.training import student_host
+from tests.integration.training_runs import facts, record, run, tiny, weights
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert run(tiny(), folder).outcome == "completed"
+    return folder
+
+
+def test_a_run_tells_its_whole_story(undisturbed: Path) -> None:
+    events = read_events(undisturbed / "events.jsonl")
+    assert [event.seq for event in events] == sorted({event.seq for event in events})
+    kinds = Counter(event.kind for event in events)
+    assert kinds["run_started"] == kinds["run_finished"] == 1
+    assert kinds["round_started"] == 2
+    assert kinds["gate_decided"] == 4
+    assert kinds["phase_started"] == kinds["phase_finished"] == 4
+    assert kinds["step_finished"] == 8
+    assert kinds["exchange_recorded"] == 8 * 4 * 4
+    assert kinds["break_rescue_measured"] > 0
+    evaluations = Counter((e.evaluation.split, e.evaluation.round) for e in events if isinstance(e, EvaluationFinished))
+    assert evaluations == {("test", 0): 4, ("validation", 0): 4, ("validation", 1): 4, ("validation", 2): 4, ("test", 2): 4}
+    assert all(
+        event.tutors == ["student2" if event.tutee == "student1" else "student1"] for event in events if isinstance(event, PhaseStarted)
+    )
+
+
+def test_exports_are_ordinary_model_folders(undisturbed: Path) -> None:
+    finished = read_events(undisturbed / "events.jsonl")[-1]
+    assert isinstance(finished, RunFinished)
+    for relative in finished.exports.values():
+        student = load_student(str(undisturbed / relative), device=resolve_device("cpu"), dtype=__import__("torch").float32)
+        assert student.tokenizer.eos_token
+
+
+def test_a_run_repeats_itself(undisturbed: Path, tmp_path: Path) -> None:
+    run(tiny(), tmp_path)
+    assert facts(tmp_path) == facts(undisturbed)
+    assert weights(tmp_path) == weights(undisturbed)
+
+
+@pytest.mark.parametrize("beats", [0, 1, 3, 6])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(undisturbed: Path, tmp_path: Path, beats: int) -> None:
+    config = tiny(recording={"checkpoint_every_steps": 7})  # so that the stop's own checkpoint is the newest
+    reference = facts(undisturbed)
+    assert run(config, tmp_path, stop_after=beats).outcome == "stopped"
+    assert run(config, tmp_path, stop_after=1).outcome == "stopped"
+    assert run(config, tmp_path).outcome == "completed"
+    assert facts(tmp_path) == reference
+    assert weights(tmp_path) == weights(undisturbed)
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_kill_nine_in_the_middle_changes_nothing(undisturbed: Path, tmp_path: Path, side_by_side: bool) -> None:
+    config = tiny(compute={"side_by_side": side_by_side})
+    file = tmp_path / "run.yaml"
+    file.write_text(config.to_yaml(), encoding="utf-8")
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "opcod", "train", str(file), "--folder", str(folder), "--json"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    steps = 0
+    for line in process.stdout:
+        steps += '"kind":"step_finished"' in line
+        if steps == 3:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert len(facts(folder)) < len(facts(undisturbed))
+    assert run(config, folder).outcome == "completed"
+    assert record(folder) == record(undisturbed)
+    assert weights(folder) == weights(undisturbed)
+
+
+def test_a_half_written_line_and_a_truncated_checkpoint_are_survived(undisturbed: Path, tmp_path: Path) -> None:
+    config = tiny()
+    run(config, tmp_path, stop_after=3)
+    with (tmp_path / "events.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"seq": 99')
+    newest = max((tmp_path / "checkpoints").glob("student1-*"))
+    state = newest / "optimizer.safetensors"
+    state.write_bytes(state.read_bytes()[:-10])
+    assert run(config, tmp_path).outcome == "completed"
+    assert facts(tmp_path) == facts(undisturbed)
+    assert weights(tmp_path) == weights(undisturbed)
+
+
+def test_another_configuration_does_not_resume(tmp_path: Path) -> None:
+    run(tiny(), tmp_path, stop_after=0)
+    with pytest.raises(CheckpointError, match="another configuration"):
+        run(tiny(optimizer={"learning_rate": 1e-3}), tmp_path)
+
+
+def test_side_by_side_is_the_same_run(undisturbed: Path, tmp_path: Path) -> None:
+    run(tiny(compute={"side_by_side": True}), tmp_path)
+    assert record(tmp_path) == record(undisturbed)
+    assert weights(tmp_path) == weights(undisturbed)
+
+
+def test_round_start_tutors_are_the_same_for_every_phase_and_latest_are_not(undisturbed: Path, tmp_path: Path) -> None:
+    """The first phase's tutee tutors the second as it was, or as its phase left it."""
+    run(tiny(schedule={"tutor_snapshot": "latest"}), tmp_path)
+
+    def said_to(folder: Path, tutee: str) -> list[str]:
+        events = read_events(folder / "events.jsonl")
+        exchanges = [event.exchange for event in events if isinstance(event, ExchangeRecorded)]
+        return [e.feedback.raw for e in exchanges if e.tutee == tutee and e.step == 1 and e.feedback]
+
+    assert said_to(tmp_path, "student1") == said_to(undisturbed, "student1")
+    rollouts = {
+        folder: [
+            event.exchange.rollout.text
+            for event in read_events(folder / "events.jsonl")
+            if isinstance(event, ExchangeRecorded) and event.exchange.tutee == "student2" and event.exchange.step == 1
+        ]
+        for folder in (tmp_path, undisturbed)
+    }
+    assert rollouts[tmp_path] == rollouts[undisturbed]
+    tutors = sorted(path.name for path in (tmp_path / "tutors").iterdir())
+    assert any("000004" in name for name in tutors)
+
+
+@pytest.mark.parametrize("algorithm", ["sdpo", "grpo"])
+def test_baselines_ask_no_tutor(tmp_path: Path, algorithm: str) -> None:
+    run(tiny(method={"algorithm": algorithm}, schedule={"rounds": 1, "steps_per_round": 1}), tmp_path)
+    events = read_events(tmp_path / "events.jsonl")
+    assert all(event.exchange.feedback is None for event in events if isinstance(event, ExchangeRecorded))
+    assert all(not event.decision.domains for event in events if isinstance(event, GateDecided))
+    steps = [event for event in events if isinstance(event, StepFinished)]
+    assert len(steps) == 2
+
+
+def test_the_gate_reads_validation_scores_with_the_evaluation_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    evaluate = student_host.evaluate
+
+    def watch(policy, questions, verifier, params, **named):
+        seen.append((named["split"], {question.id for question in questions}, params))
+        return evaluate(policy, questions, verifier, params, **named)
+
+    monkeypatch.setattr(student_host, "evaluate", watch)
+    config = tiny(schedule={"rounds": 1, "steps_per_round": 1}, method={"gate": {"strategy": "cognizance"}})
+    run(config, tmp_path)
+    validation = set().union(*(ids for split, ids, _ in seen if split == "validation"))
+    test = set().union(*(ids for split, ids, _ in seen if split == "test"))
+    assert validation
+    assert not validation & test
+    for _, _, params in seen:
+        assert (params.temperature, params.top_p, params.n) == (0.6, 0.95, 2)
+    events = read_events(tmp_path / "events.jsonl")
+    scores = {
+        (e.evaluation.student, e.evaluation.domain): e.evaluation.score
+        for e in events
+        if isinstance(e, EvaluationFinished) and e.evaluation.split == "validation" and e.evaluation.round == 0
+    }
+    domains = {domain for _, domain in scores}
+    best = {domain: max(score for (_, d), score in scores.items() if d == domain) for domain in domains}
+    for event in events:
+        if isinstance(event, GateDecided):
+            gap = sum((best[d] - scores[event.decision.tutor, d]) / best[d] for d in domains if best[d])
+            assert event.decision.gap == pytest.approx(gap)
+
+
+def test_old_checkpoints_and_tutors_are_swept(undisturbed: Path) -> None:
+    manifests = list((undisturbed / "checkpoints").glob("checkpoint-*.json"))
+    assert len(manifests) == 2
+    saved = [event for event in read_events(undisturbed / "events.jsonl") if isinstance(event, CheckpointSaved)]
+    assert len(saved) > 4
+    assert (undisturbed / saved[-1].path).is_file()
+    assert len(list((undisturbed / "checkpoints").glob("student*"))) <= 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        ({"method": {"loss": {"top_k": 5000}}}, ConfigError, "vocabulary"),
+        ({"generation": {"max_prompt_tokens": 3}}, DataError, "longer than 3 tokens"),
+    ],
+)
+def test_what_only_a_loaded_student_shows_is_refused_before_training(tmp_path: Path, overrides, error, message) -> None:
+    with pytest.raises(error, match=message):
+        run(tiny(**overrides), tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+    assert read_events(tmp_path / "events.jsonl") == []
