@@ -83,9 +83,8 @@ class ProgressSink:
         values = {name.removeprefix(f"{event.tutee}/"): value for name, value in event.metrics.items()}
         loss = f"{values['train/loss']:.4f}" if "train/loss" in values else "skipped"
         kept = f", kept {values['feedback/kept_fraction']:.0%}" if "feedback/kept_fraction" in values else ""
-        self._say(
-            f"  {event.tutee} step {event.step}: loss {loss}, accuracy {values['train/accuracy']:.0%}{kept}, {values['timing_s/step']:.1f} s"
-        )
+        accuracy, seconds = values["train/accuracy"], values["timing_s/step"]
+        self._say(f"  {event.tutee} step {event.step}: loss {loss}, accuracy {accuracy:.0%}{kept}, {seconds:.1f} s")
         self.progress.update(self.task, completed=sum(self.steps.values()))
 
     def _say(self, text: str) -> None:

@@ -9,12 +9,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 from opcod.errors import CheckpointError, ConfigError, DataError
+from opcod.evaluation.accuracy import evaluate
 from opcod.events import CheckpointSaved, EvaluationFinished, ExchangeRecorded, GateDecided, PhaseStarted, RunFinished, StepFinished
 from opcod.sinks import read_events
 from opcod.students.loading import load_student, resolve_device
-from opcod.training import student_host
 from tests.integration.training_runs import facts, record, run, tiny, weights
 
 pytestmark = pytest.mark.slow
@@ -49,7 +50,7 @@ def test_exports_are_ordinary_model_folders(undisturbed: Path) -> None:
     finished = read_events(undisturbed / "events.jsonl")[-1]
     assert isinstance(finished, RunFinished)
     for relative in finished.exports.values():
-        student = load_student(str(undisturbed / relative), device=resolve_device("cpu"), dtype=__import__("torch").float32)
+        student = load_student(str(undisturbed / relative), device=resolve_device("cpu"), dtype=torch.float32)
         assert student.tokenizer.eos_token
 
 
@@ -154,13 +155,12 @@ def test_baselines_ask_no_tutor(tmp_path: Path, algorithm: str) -> None:
 
 def test_the_gate_reads_validation_scores_with_the_evaluation_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    evaluate = student_host.evaluate
 
     def watch(policy, questions, verifier, params, **named):
         seen.append((named["split"], {question.id for question in questions}, params))
         return evaluate(policy, questions, verifier, params, **named)
 
-    monkeypatch.setattr(student_host, "evaluate", watch)
+    monkeypatch.setattr("opcod.training.student_host.evaluate", watch)
     config = tiny(schedule={"rounds": 1, "steps_per_round": 1}, method={"gate": {"strategy": "cognizance"}})
     run(config, tmp_path)
     validation = set().union(*(ids for split, ids, _ in seen if split == "validation"))

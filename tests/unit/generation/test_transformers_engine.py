@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -43,7 +44,7 @@ def test_a_row_stops_at_its_end_and_the_others_go_on() -> None:
     free = engine(end_ids=(287,)).generate(PROMPTS, SamplingParams(24, n=16), seed=1, batch_size=64)
     stopped = engine(end_ids=ends).generate(PROMPTS, SamplingParams(24, n=16), seed=1, batch_size=64)
     lengths = set()
-    for whole, cut in zip(sum(free, []), sum(stopped, []), strict=True):
+    for whole, cut in zip(chain(*free), chain(*stopped), strict=True):
         end = next(place for place, token in enumerate(whole.token_ids) if token in ends)
         assert cut.token_ids == whole.token_ids[: end + 1]
         assert cut.finished
