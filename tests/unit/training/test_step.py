@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -181,7 +182,7 @@ def test_break_and_rescue_are_counted_on_kept_feedback_only() -> None:
 
     respond = policy.respond
 
-    def switching(*arguments, **named):
+    def switching(*arguments: Any, **named: Any) -> Any:
         made_now = respond(*arguments, **named)
         speak[0] = lambda place, index: RIGHT  # the second time round it is always right
         return made_now
