@@ -33,7 +33,7 @@ _MORE_LETTERS = r"(?:(?:\s*(?:,|/|&|,?\s+and|,?\s+or)\s*)[A-J](?=\s*(?:[,.;)&/]|
 _NOUN = r"(?i:option|choice|answer|letter|alternative)"
 _NAMED = rf"(?:(?i:the\s+)?{_NOUN}(?i:\s+letter|\s+is)?{_POINTER}{_POINTERS})?{_LETTER}{_MORE_LETTERS}{_CLOSE}"
 _OPTION = rf"(?:{_NOUN}(?i:\s+of)?{_JUNK}{{1,6}}[A-Za-j]{_WHOLE}{_CLOSE})"
-_WRAPPED = rf"(?:[(\[*_\"'`“‘$]{{1,4}}[A-Za-j][)\]*_\"'`”’$]{{1,4}})"
+_WRAPPED = r"(?:[(\[*_\"'`“‘$]{1,4}[A-Za-j][)\]*_\"'`”’$]{1,4})"
 
 _ADVERB = (
     r"(?:(?!only|partly|partially|nearly|hardly|barely)[a-z]{2,12}ly|therefore|thus|hence|then|indeed|just|most\s+likely|in\s+fact|still"
@@ -48,8 +48,14 @@ _QUALITY = (
     r"(?:correct|right|final|best|true|proper|actual|intended|expected|accurate|real|only|single|appropriate|preferred|valid|closest"
     r"|overall|official|most\s+\w{1,20})"
 )
-_QUALIFIED = rf"(?:{_QUALITY}[\s*_\"'`“”‘’-]{{1,6}}){{1,4}}(?:answers?|options?|choices?|letters?|alternatives?|selections?|picks?|one|solutions?|responses?|results?)"
-_ABOUT = rf"(?:[,(\s]{{1,3}}which)?(?:,\s(?:{_ADVERB}|in\s+the\s+end),)?(?:\s+(?:to|for|of|here|among|in|from|below|above|that|you|we|letter|key|choice|option)\b[^.\n;:=]{{0,60}}?)?"
+_QUALIFIED = (
+    rf"(?:{_QUALITY}[\s*_\"'`“”‘’-]{{1,6}}){{1,4}}"
+    r"(?:answers?|options?|choices?|letters?|alternatives?|selections?|picks?|one|solutions?|responses?|results?)"
+)
+_ABOUT = (
+    rf"(?:[,(\s]{{1,3}}which)?(?:,\s(?:{_ADVERB}|in\s+the\s+end),)?"
+    r"(?:\s+(?:to|for|of|here|among|in|from|below|above|that|you|we|letter|key|choice|option)\b[^.\n;:=]{0,60}?)?"
+)
 _HEAD = r"(?:#{1,6}[ ])?[*_(\[]{0,3}"
 _CORRECT = (
     r"(?:(?:the|a|your)\s+)?(?:(?:only|single|one|most)\s+)?"
@@ -64,11 +70,12 @@ _IS_CORRECT = (
     rf"|[,;:.–—-]{{1,2}}\s?(?:which|that|it|this)\s+is\s+{_CORRECT}|\s?\((?:which\s+is\s+)?{_CORRECT}\))"
 )
 _BEFORE_BARE = (
-    r"(?:^[ \t>*-]{0,6}|[.,;:!?(–—][ \t]{0,4}|\b(?i:so|thus|hence|therefore|that|and|but|both|because|since|only|then|clearly|indeed|think|believe"
-    r"|while|where|whereas|says?|means|conclude|yes|no|choosing|selecting|picking)[ \t]{1,4})"
+    r"(?:^[ \t>*-]{0,6}|[.,;:!?(–—][ \t]{0,4}|\b(?i:so|thus|hence|therefore|that|and|but|both|because|since|only|then|clearly|indeed|think"
+    r"|believe|while|where|whereas|says?|means|conclude|yes|no|choosing|selecting|picking)[ \t]{1,4})"
 )
 _NO_LABEL = "".join(
-    rf"(?<!{word} )" for word in ("part", "step", "point", "line", "case", "phase", "region", "section", "equation", "term", "figure", "eq.", "statement")
+    rf"(?<!{word} )"
+    for word in ("part", "step", "point", "line", "case", "phase", "region", "section", "equation", "term", "figure", "eq.", "statement")
 )
 _DECIDE = (
     r"(?:choose|select|pick|mark|tick|opt\s+for|go\s+(?:with|for)|settle\s+(?:on|for)|stick\s+(?:with|to)|vote\s+for"
@@ -103,7 +110,8 @@ REVEALS = tuple(
         rf"{_HEAD}\b(?i:(?:(?:the|your|my|our|its|their)\s+)?(?:{_QUALIFIED}|answers?|ans\b\.?|option|choice|letter|selection|pick|verdict|(?:answer\s+)?key))"
         rf"(?i:{_ABOUT}){_JUNK}{{0,6}}(?:(?i:{_IS})(?i:(?:[\s,]{{1,4}}{_ADVERB}){{0,4}})|[:=→⇒⟶]|,(?=\s[B-J],)|[\u2010-\u2015-]{{1,2}}>?){_POINTERS}{_NAMED}",
         # the correct option (B) / the right answer, B,
-        rf"{_HEAD}\b(?i:(?<!your )(?<!their )(?<!his )(?<!her )(?<!student's )(?<!peer's ){_QUALIFIED})(?:\s*,)?{_POINTER}{_POINTERS}{_NAMED}",
+        rf"{_HEAD}\b(?i:(?<!your )(?<!their )(?<!his )(?<!her )(?<!student's )(?<!peer's ){_QUALIFIED})"
+        rf"(?:\s*,)?{_POINTER}{_POINTERS}{_NAMED}",
         # Answer (B)
         rf"(?:^[ \t*_#>]{{0,6}}|(?<=[.!?:]\s)|\()(?i:answer|ans\.?)\s+(?:{_WRAPPED}(?!\s+[a-z])|[A-Z](?={_FOLLOWED}){_WHOLE})",
         # Correct: B. / Solution: (B) / the label is B.
@@ -132,7 +140,8 @@ REVEALS = tuple(
         # B because ... at the start
         r"^[ \t*_(]{0,4}[B-HJ-Z][).:,*_]{0,4}[ \t]{1,4}(?:because|since)\b",
         # **B** / **(B) 56 pC** / __b__ / <b>B</b> / \textbf{B}
-        rf"(?<![\w=+×·])(?P<mark>\*\*\*?|__)[ ]?(?i:(?:the\s)?{_NOUN}[ :]{{1,2}})?[(\[\"']?[A-Za-j][)\]\"']?[.:)]?[ ]?(?P=mark)(?!\s?[=+×·^/])",
+        rf"(?<![\w=+×·])(?P<mark>\*\*\*?|__)[ ]?(?i:(?:the\s)?{_NOUN}[ :]{{1,2}})?"
+        rf"[(\[\"']?[A-Za-j][)\]\"']?[.:)]?[ ]?(?P=mark)(?!\s?[=+×·^/])",
         r"(?P<marks>\*\*\*?|__)[ ]?(?:\([A-Z]\)|[A-Z][.:)])[ ][^*_\n]{1,200}(?P=marks)",
         rf"<(?P<tag>b|strong|em|mark|u)>[\s(]{{0,4}}(?:{_NOUN}[ :]{{1,2}})?[A-Za-j][\s).:]{{0,4}}</(?P=tag)>",
         r"\\textbf\{[\s(]{0,4}[A-Za-z][\s).:]{0,4}\}",
