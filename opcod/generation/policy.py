@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from opcod.generation.base import Engine, Generation, SamplingParams
 from opcod.generation.transformers import TransformersEngine
 from opcod.students.chat import decode, end_token_ids, prompt_ids, prompt_text
 from opcod.students.loading import Student
 from opcod.types import Message, Question
+
+PROMPTS_KEPT = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,12 @@ class Policy:
             student.model, end_ids=self.end_ids, pad_id=pad_id if isinstance(pad_id, int) else self.end_ids[0]
         )
 
+        # A question comes back every epoch, and a prompt is measured before it is used.
+        self._prompt_ids = lru_cache(maxsize=PROMPTS_KEPT)(lambda messages: prompt_ids(student.tokenizer, messages))
+
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a chat prompt, the generation prompt included."""
-        return prompt_ids(self.student.tokenizer, messages)
+        return self._prompt_ids(tuple(messages))
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """The text that `prompt` encodes."""
