@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -16,12 +15,9 @@ from transformers.utils import logging
 from opcod.config import AdaptersConfig
 from opcod.errors import ModelError, ResourceError
 from opcod.students.lora import add_adapters
+from opcod.students.references import CONVERT_ADVICE, SAVED_ADVICE, locate
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-SAVED_ADVICE = "Give a folder that transformers' save_pretrained() wrote."
-CONVERT_ADVICE = "If you trust it, load it with transformers once, elsewhere: its save_pretrained() writes safetensors."
-GGUF_ADVICE = "Turn it into a folder once: `python -m opcod students import-gguf FILE OUT`, and name that folder."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,53 +77,8 @@ def load_student(
             model.activation_checkpointing_enable({"use_reentrant": False})
         if adapters is not None:
             model = add_adapters(model, adapters)
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     return Student(model, tokenizer, ref)
-
-
-def locate(ref: str) -> str:
-    """The folder of a local student, or the hub id as it is.
-
-    Raises:
-        ModelError: a local folder that holds no loadable model.
-    """
-    folder = demo_folder(ref) if ref.startswith("demo:") else Path(ref).expanduser()
-    if ref.lower().endswith(".gguf"):
-        raise ModelError(f"{ref!r} is a GGUF file.", advice=GGUF_ADVICE)
-    if folder.is_dir():
-        _check_folder(folder, ref)
-        return str(folder)
-    if ref.startswith(("demo:", "/", "./", "../", "~")) or folder.exists() or ref.count("/") > 1:
-        raise ModelError(
-            f"There is no model folder {ref!r}.",
-            advice="Give a folder with config.json and *.safetensors, or a hub id such as Qwen/Qwen3-0.6B.",
-        )
-    return ref
-
-
-def demo_folder(ref: str) -> Path:
-    """Folder of a built-in specialist, ``demo:NAME``."""
-    return Path(__file__).parents[1] / "demo_assets" / Path(ref.removeprefix("demo:")).name
-
-
-def _check_folder(folder: Path, ref: str) -> None:
-    files = [file for file in folder.iterdir() if file.is_file()]
-    names = {file.name for file in files}
-    if "config.json" not in names:
-        if "adapter_config.json" in names:
-            raise ModelError(
-                f"{ref!r} holds adapters without their base model.", advice="Merge them: peft's merge_and_unload(), then save_pretrained()."
-            )
-        if any(file.suffix == ".gguf" for file in files):
-            raise ModelError(f"{ref!r} holds a GGUF file.", advice=GGUF_ADVICE)
-        raise ModelError(f"The folder {ref!r} has no config.json.", advice=SAVED_ADVICE)
-    if not any(file.suffix == ".safetensors" for file in files):
-        pickled = sorted(file.name for file in files if file.suffix in (".bin", ".pt", ".pth", ".ckpt") and file.stem != "training_args")
-        if pickled:
-            raise ModelError(
-                f"{ref!r} has its weights only as a pickle ({pickled[0]}), which can run code when it is read.", advice=CONVERT_ADVICE
-            )
-        raise ModelError(f"The folder {ref!r} has no weights.", advice="It needs model.safetensors, or its shards with their index.")
 
 
 def _complete_model(path: str, ref: str, **settings: object) -> PreTrainedModel:
@@ -163,12 +114,12 @@ def _set_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, r
 def quiet() -> Iterator[None]:
     """Without transformers' progress bars: a run has its own."""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()
 
 
 @contextmanager
