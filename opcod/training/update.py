@@ -165,7 +165,7 @@ def _update(
             weighed = values * weights if weighted else values
             share = aggregate(weighed, mask, how=how, tokens=tokens, sequences=sequences)
             total += _finite(float(share.detach()), learner.optimizer.updates + 1)
-            share.backward()  # type: ignore[no-untyped-call]
+            share.backward()
             for place, row in enumerate(rows):
                 statistics[row] = TokenStatistics(
                     *(tuple(column[place, : lengths[row]].detach().tolist()) for column in (values, entropy, weights))

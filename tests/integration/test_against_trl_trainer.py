@@ -163,7 +163,7 @@ def by_us(folder: Path) -> tuple[list[float], Any, Any]:
         model=student.model,
         teacher=teacher,
         optimizer=Optimizer(student.model, config.optimizer),
-        pad_id=student.tokenizer.pad_token_id,  # type: ignore[arg-type]
+        pad_id=student.tokenizer.pad_token_id,
         micro_batch_tokens=config.compute.micro_batch_tokens,
     )
     tutee = Tutee("one", config, policy, learner, questions, {"d": lambda text, answer: Verification(is_right(text), None)})

@@ -93,8 +93,8 @@ class TestScores:
         sampled = torch.arange(10).reshape(2, 5)
         distribution = torch.distributions.Categorical(logits=logits / 0.7)
         log_probs, entropy = score_sampled(logits, sampled, temperature=0.7)
-        torch.testing.assert_close(log_probs, distribution.log_prob(sampled))  # type: ignore[no-untyped-call]
-        torch.testing.assert_close(entropy, distribution.entropy())  # type: ignore[no-untyped-call]
+        torch.testing.assert_close(log_probs, distribution.log_prob(sampled))
+        torch.testing.assert_close(entropy, distribution.entropy())
         scores = score_distillation(logits, logits, sampled, temperature=0.7, alpha=0.5, top_k=3, tail_bucket=True)
         torch.testing.assert_close(scores.log_probs, log_probs)
         torch.testing.assert_close(scores.entropy, entropy)
@@ -104,7 +104,7 @@ class TestScores:
         scores = score_distillation(
             student, teacher, torch.zeros(1, 4, dtype=torch.long), temperature=1, alpha=0.5, top_k=3, tail_bucket=True
         )
-        scores.divergence.sum().backward()  # type: ignore[no-untyped-call]
+        scores.divergence.sum().backward()
         assert teacher.grad is None
         assert student.grad is not None
 

@@ -46,7 +46,7 @@ def test_one_response_after_two_prompts_lines_up_by_response_position() -> None:
 
     response = [10, 11, 12, 13]
     batch = pad([[9], [1, 2, 3, 9]], [response, response], pad_id=0, device=CPU)
-    predicted = response_logits(Successor(), batch).argmax(-1)  # type: ignore[arg-type]
+    predicted = response_logits(Successor(), batch).argmax(-1)
     assert predicted.tolist() == [response, response]
 
 
