@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -12,10 +13,12 @@ from sqlmodel import Session, col, select
 
 from app.errors import Fault, Invalid
 from app.tables import DomainRow, ExperimentRow, StudentRow
-from opcod.config import ExperimentConfig, config_faults, load_preset, merge
+from opcod.config import DomainConfig, ExperimentConfig, config_faults, load_preset, merge
 from opcod.errors import UserError
 from opcod.feedback.prompts import check_templates
 from opcod.students.references import locate
+from opcod.tasks.questions import load_domain, load_domains
+from opcod.tasks.sources import split_slice
 
 UNLABELLED = "config"
 """Where a fault points that names no field."""
@@ -50,22 +53,44 @@ def check_experiment(name: str | None, preset: str | None, overrides: Mapping[st
 def check_deeply(config: ExperimentConfig) -> None:
     """Look at what the configuration names: students, data, templates.
 
+    Data on the hub, and Parquet where nothing here reads it, is left to the worker, which looks before it trains.
+
     Raises:
         Invalid: every fault that was found.
     """
-    from opcod.tasks.questions import load_domain
-
     checks: list[tuple[str, Callable[[], object]]] = [("method", partial(check_templates, config.method))]
     checks += [(f"students.{index}.model", partial(locate, student.model)) for index, student in enumerate(config.students)]
-    checks += [(f"domains.{index}", partial(load_domain, domain)) for index, domain in enumerate(config.domains)]
+    faults = _faults(checks) + _domain_faults(config.domains)
+    if faults:
+        raise Invalid(faults)
+
+
+def _domain_faults(domains: Sequence[DomainConfig]) -> list[Fault]:
+    """The faults of all domains; where each is right by itself, of their standing together."""
+    together: list[Fault] = []
+    if all(_readable(domain) for domain in domains):
+        together = _faults([("domains", partial(load_domains, domains))])
+        if not together:
+            return []
+    alone = [(f"domains.{index}", partial(load_domain, domain)) for index, domain in enumerate(domains) if _readable(domain)]
+    return _faults(alone) or together
+
+
+def _faults(checks: Iterable[tuple[str, Callable[[], object]]]) -> list[Fault]:
     faults = []
-    for field, check in checks:
+    for section, check in checks:
         try:
             check()
         except UserError as error:
-            faults.append(Fault(_absolute(field, error.field), error.message, error.advice))
-    if faults:
-        raise Invalid(faults)
+            faults.append(Fault(_absolute(section, error.field), error.message, error.advice))
+    return faults
+
+
+def _readable(domain: DomainConfig) -> bool:
+    """Whether the domain's sources can be read in this process."""
+    sources = [split_slice(source)[0] for source in (domain.train, domain.validation, domain.test)]
+    parquet = find_spec("pyarrow") is not None
+    return not any(source.startswith("hub:") or (source.endswith(".parquet") and not parquet) for source in sources)
 
 
 def _absolute(section: str, field: str | None) -> str:

@@ -11,14 +11,16 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 
 import redis
 import redis.asyncio
 from anyio import to_thread
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
+from app import broker
 from app.db import reading
 from app.tables import EventRow
 
@@ -37,19 +39,9 @@ def ring(broker_url: str, run_id: int) -> None:
     if not broker_url:
         return
     try:
-        _publisher(broker_url).publish(f"{CHANNEL}{run_id}", "")
+        broker.client(broker_url).publish(f"{CHANNEL}{run_id}", "")
     except (redis.RedisError, OSError) as error:
         logger.warning("The live bell of run %s did not ring: %s", run_id, error)
-
-
-def redis_url(broker_url: str) -> str:
-    """The broker's address as the redis client writes it (Celery says ``redis+socket://`` where it says ``unix://``)."""
-    return "unix://" + broker_url.removeprefix("redis+socket://") if broker_url.startswith("redis+socket://") else broker_url
-
-
-@lru_cache(maxsize=4)
-def _publisher(broker_url: str) -> redis.Redis:
-    return redis.Redis.from_url(redis_url(broker_url), socket_timeout=1, socket_connect_timeout=1)
 
 
 class Bell:
@@ -71,10 +63,13 @@ class Bell:
                     logger.warning("The live bell is silent, pages ask SQL instead: %s", error)
             finally:
                 self.hears = False
+                self._wake(list(self._viewers))  # they look into SQL now, and more often from now on
             await asyncio.sleep(DEAF_SECONDS)
 
     async def _listen_once(self) -> None:
-        client = redis.asyncio.Redis.from_url(redis_url(self._broker_url), socket_connect_timeout=2, health_check_interval=10)
+        client = redis.asyncio.Redis.from_url(
+            broker.redis_url(self._broker_url), socket_connect_timeout=2, health_check_interval=10, retry=Retry(NoBackoff(), 0)
+        )
         try:
             async with client.pubsub() as channel:
                 await channel.psubscribe(f"{CHANNEL}*")

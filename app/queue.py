@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 from sqlalchemy import Engine
 
+from app import broker
 from app.db import writing
 from app.errors import BrokerDown
 from app.runs import mark_announced
@@ -34,8 +36,9 @@ def ring(broker_url: str, run_id: int) -> None:
     if not broker_url:
         raise BrokerDown("No broker is configured (OPCOD_BROKER_URL).")
     try:
+        broker.client(broker_url).ping()  # Celery would try for seconds
         _sender(broker_url).send_task(TASK, args=[run_id], queue=QUEUE, expires=BELL_SECONDS, ignore_result=True, retry=False)
-    except (OperationalError, OSError) as error:
+    except (OperationalError, redis.RedisError, OSError) as error:
         raise BrokerDown(f"The broker does not answer: {error}") from error
 
 
