@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from opcod.feedback.reveals import CANDIDATE, REVEALS
 
-_MAX_PASSES = 8
+_MAX_PASSES = 5
 _INVISIBLE = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")
 _LOOKALIKES = str.maketrans("АВСЕНΑΒΕΗ", "ABCEHABEH")
 
