@@ -26,7 +26,7 @@ def test_the_anchored_prompt_asks_in_two_steps_and_names_both_domains():
     assert text.index("<concept>") < text.index("critique")
     for part in ("chemistry", "physics", QUESTION.prompt, "It is 5 N.", "1, anchor", "specialist", "80 words", "not reveal"):
         assert part in text
-    for generic in "problem question answer value calculation formula student peer specialist".split():
+    for generic in ["problem", "question", "answer", "value", "calculation", "formula", "student", "peer", "specialist"]:
         assert generic in text.partition("rejected:")[2].partition(".")[0]
 
 

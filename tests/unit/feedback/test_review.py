@@ -25,7 +25,9 @@ def test_a_kept_feedback_loses_tag_and_reveal_and_keeps_the_record():
     assert feedback.raw == raw
 
 
-@pytest.mark.parametrize("raw", ["<concept>field</concept>", "<concept>field</concept> The answer is B.", "<concept>field</concept> \n ...", "**B**"])
+@pytest.mark.parametrize(
+    "raw", ["<concept>field</concept>", "<concept>field</concept> The answer is B.", "<concept>field</concept> \n ...", "**B**"]
+)
 def test_nothing_left_to_say_is_empty(raw: str):
     feedback = review(raw, QUESTION, "anchored")
     assert feedback.outcome == "empty"

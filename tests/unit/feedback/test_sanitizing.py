@@ -15,7 +15,27 @@ LONE_LETTER = re.compile(r"(?<![A-Za-z])[A-Da-dＢⒷ𝐁С](?![A-Za-z])")
 WHOLE_LINES = re.compile(r"\W*(?:Option )?[A-Z]\W*|B because.*|it is C|.*<answer>B", re.DOTALL)
 
 fragments = st.sampled_from(
-    [*REVEALS, *INNOCENT, "answer", "the correct", "option", "is", "B", "(B)", "**", "\\box", "ed{B}", "\\boxed{", "}", ":", "<answer>", "\n", "so", "Ⓑ", "\u200b"]
+    [
+        *REVEALS,
+        *INNOCENT,
+        "answer",
+        "the correct",
+        "option",
+        "is",
+        "B",
+        "(B)",
+        "**",
+        "\\box",
+        "ed{B}",
+        "\\boxed{",
+        "}",
+        ":",
+        "<answer>",
+        "\n",
+        "so",
+        "Ⓑ",
+        "\u200b",
+    ]
 )
 mixtures = st.lists(st.one_of(fragments, st.text(max_size=8)), max_size=12).flatmap(
     lambda parts: st.sampled_from(["", " ", "\n"]).map(lambda joint: joint.join(parts))
@@ -88,15 +108,37 @@ def test_any_text_is_survived_and_only_ever_cut(text: str):
     assert bool(clean.removed) or clean.text == text
 
 
-HOSTILE = [" ", "\n", "*", "(", "\\boxed{", "answer ", "answer is ", "answer of ", "<answer>", "\\answer:", "option ", "so B ", "(B", "B, ", "correct ", "**A: ", "答案", "respuesta "]
+HOSTILE = [
+    " ",
+    "\n",
+    "*",
+    "(",
+    "\\boxed{",
+    "answer ",
+    "answer is ",
+    "answer of ",
+    "<answer>",
+    "\\answer:",
+    "option ",
+    "so B ",
+    "(B",
+    "B, ",
+    "correct ",
+    "**A: ",
+    "答案",
+    "respuesta ",
+]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", HOSTILE)
 def test_time_is_linear_in_hostile_text(unit: str):
-    """The quadratic forms of a draft took 15 s and more here."""
-    text = (unit * 100_000)[:100_000]
-    start = time.process_time()
-    for hostile in (text, f"answer is{text}", f"{text}B"):
-        sanitize(hostile)
-    assert time.process_time() - start < 25
+    """A quadratic form takes 16 times as long, or more, for four times the text; a linear one four times."""
+    seconds = []
+    for length in (25_000, 100_000):
+        text = (unit * length)[:length]
+        start = time.process_time()
+        for hostile in (text, f"answer is{text}", f"{text}B"):
+            sanitize(hostile)
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 9 * seconds[0] + 0.5
