@@ -180,7 +180,8 @@ class ExchangeRow(SQLModel, table=True):
     __table_args__: ClassVar[Any] = (
         UniqueConstraint("run_id", "seq"),
         Index(None, "run_id", "id"),
-        Index(None, "run_id", "tutee", "step", "group"),
+        Index(None, "run_id", "round", "id"),
+        Index(None, "run_id", "step", "tutee", "id"),
         Index(None, "run_id", "outcome", "id"),
         Index(None, "run_id", "domain", "question_id", "id"),
         NEVER_REUSED,

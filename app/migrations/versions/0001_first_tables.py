@@ -198,7 +198,8 @@ def upgrade() -> None:
         )
         batch_op.create_index(batch_op.f("ix_exchanges_run_id_id"), ["run_id", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_exchanges_run_id_outcome_id"), ["run_id", "outcome", "id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_exchanges_run_id_tutee_step_group"), ["run_id", "tutee", "step", "group"], unique=False)
+        batch_op.create_index(batch_op.f("ix_exchanges_run_id_round_id"), ["run_id", "round", "id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_exchanges_run_id_step_tutee_id"), ["run_id", "step", "tutee", "id"], unique=False)
 
     op.create_table(
         "feedbacks",
@@ -343,7 +344,8 @@ def downgrade() -> None:
     op.drop_table("gate_decisions")
     op.drop_table("feedbacks")
     with op.batch_alter_table("exchanges", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_exchanges_run_id_tutee_step_group"))
+        batch_op.drop_index(batch_op.f("ix_exchanges_run_id_step_tutee_id"))
+        batch_op.drop_index(batch_op.f("ix_exchanges_run_id_round_id"))
         batch_op.drop_index(batch_op.f("ix_exchanges_run_id_outcome_id"))
         batch_op.drop_index(batch_op.f("ix_exchanges_run_id_id"))
         batch_op.drop_index(batch_op.f("ix_exchanges_run_id_domain_question_id_id"))
