@@ -195,6 +195,7 @@ Use a C-C bond length of 1.54 Å.
 Hepatitis B is a virus.
 The vector $\mathbf{B}$ is perpendicular to $\mathbf{v}$.
 \boxed{42}
+the acceleration \textbf{g} points down
 $\boxed{4.2 \times 10^{3}}$
 The intermediate value \boxed{56} lacks a unit.
 \boxed{F = ma}
