@@ -19,6 +19,8 @@ from opcod.students.references import CONVERT_ADVICE, SAVED_ADVICE, locate
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+TOKENIZER_ADVICE = "Save the tokenizer into the model's folder: tokenizer.json and tokenizer_config.json."
+
 
 @dataclass(frozen=True, slots=True)
 class Student:
@@ -70,6 +72,8 @@ def load_student(
     with _explained(ref), quiet():
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(path, config=config, trust_remote_code=False)
+        if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):  # made up by transformers where the files are missing
+            raise ModelError(f"{ref!r} has no tokenizer.", advice=TOKENIZER_ADVICE)
         model = _complete_model(path, ref, config=config, dtype=dtype)
         model.to(device)  # type: ignore[arg-type]
         _set_pad_token(model, tokenizer, ref)
