@@ -99,6 +99,7 @@ class _Run:
         self.steps = dict.fromkeys(self.students, 0)
         self.states: dict[str, StudentState] = {}
         self.tutors: dict[str, int] = {}
+        self.saved_at: tuple[int, dict[str, int]] | None = None
 
     def go(self, start: Manifest | None) -> TrainingResult:
         facts: list[StudentFacts] = self._ask_all("check")
@@ -137,6 +138,7 @@ class _Run:
         self.tutors = dict(start.tutors)
         self.evaluations = list(start.evaluations)
         self.numbers.go_on_from(start.seq)
+        self.saved_at = (start.round, dict(self.steps))
         logger.info("Going on from round %d, steps %s.", start.round, self.steps)
 
     def _begin_round(self, round: int) -> list[GateDecision]:
@@ -239,7 +241,12 @@ class _Run:
         return [decision.tutor for decision in decisions if decision.domains and decision.tutor != tutee]
 
     def _checkpoint(self, round: int, decisions: list[GateDecision]) -> None:
-        """Save every student, tell of it, and only then promise it: see `opcod.training.checkpoints`."""
+        """Save every student, tell of it, and only then promise it: see `opcod.training.checkpoints`.
+
+        Where nothing has moved since the last one, that one serves.
+        """
+        if self.saved_at == (round, self.steps):
+            return
         if self.side_by_side and self.steps[self.students[0]] > (round - 1) * self.K:
             self.numbers.go_to(round, self.steps[self.students[0]] - (round - 1) * self.K, len(self.students) + 1)
         moved = [name for name in self.students if name not in self.states or self.states[name].steps != self.steps[name]]
@@ -261,6 +268,7 @@ class _Run:
                 tutors=self.tutors,
             )
         )
+        self.saved_at = (round, dict(self.steps))
 
     def _go_to_step(self, tutee: str, round: int, step: int) -> None:
         place, in_round = self.students.index(tutee) + 1, step - (round - 1) * self.K
