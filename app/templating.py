@@ -18,7 +18,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from app.web.words import OUTCOMES, STATUSES, WORDS
 
@@ -118,6 +118,11 @@ def static(name: str) -> str:
     return f"/static/{name}?v={_digest(path, path.stat().st_mtime)}"
 
 
+def ticked(text: str) -> Markup:
+    """Escaped text in which `this` is set as code."""
+    return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(shown(text)))))
+
+
 def plain(value: Any) -> Any:
     """A configuration's value as text: lists and mappings shortened, nothing spelled out."""
     return "nothing" if value is None else "yes" if value is True else "no" if value is False else value
@@ -134,7 +139,7 @@ def make_environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters = (algorithm, shown, percent, signed, number, duration, ago, iso, humane, plain)
+    filters = (algorithm, ticked, shown, percent, signed, number, duration, ago, iso, humane, plain)
     environment.filters.update({function.__name__: function for function in filters})
     environment.globals.update(static=static, word=word, OUTCOMES=OUTCOMES, STATUSES=STATUSES)
     return environment

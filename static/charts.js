@@ -143,8 +143,8 @@ class Chart {
       padding: [10, 14, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: (this.spec.x === "step" ? STEPS : ROUNDS).key, setSeries: false }, points: { size: 7 }, y: false, drag: { x: true, y: false } },
-      scales: { x: { time: false, range: (_plot, low, high) => (low === high ? [low - 0.5, high + 0.5] : this.spec.stacked ? [low - 0.5, high + 0.5] : [low, high]) }, y: { range: (_plot, low, high) => this.range(low, high) } },
-      axes: [{ ...axis, size: 28, space: 46, values: whole, label: undefined }, { ...axis, size: 46, space: 34, values: (_plot, splits) => splits.map(short) }],
+      scales: { x: { time: false, range: (_plot, low, high) => this.span(low, high) }, y: { range: (_plot, low, high) => this.range(low, high) } },
+      axes: [{ ...axis, size: 28, space: 46, incrs: [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2000, 5000, 10000], values: whole }, { ...axis, size: 46, space: 34, values: (_plot, splits) => splits.map(short) }],
       series: [{}, ...order.map((index) => this.lineOf(series[index]))],
       hooks: {
         setCursor: [(plot) => this.values(plot.cursor.idx)],
@@ -165,6 +165,14 @@ class Chart {
     if (one.fill) return { label: one.label, stroke, fill: stroke, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.86, 40, 1], gap: 0 }) };
     const few = one.points.size < 40;
     return { label: one.label, stroke, width: 2, dash: one.dash ?? [], spanGaps: true, points: { show: !one.plain && few, size: 6, fill: colour("surface"), stroke } };
+  }
+
+  // Room at the ends for bars and intervals; a single point gets some of its own.
+  span(low, high) {
+    if (!this.xs?.length) return [0, 1];
+    if (this.xs.length === 1) return [this.xs[0] - 0.5, this.xs[0] + 0.5];
+    const room = this.spec.stacked || low === high ? 0.5 : this.spec.x === "round" ? 0.03 * (high - low) + 0.02 : 0;
+    return [low - room, high + room];
   }
 
   range(low, high) {

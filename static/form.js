@@ -10,7 +10,7 @@ function placeFaults() {
   for (const slot of document.querySelectorAll("#launch-fields [data-error]")) {
     const path = slot.dataset.error;
     const message = messages.get(path) ?? "";
-    if (slot.textContent !== message) slot.textContent = message;
+    if (slot.textContent !== message) slot.textContent = message.replaceAll("`", "");
     const input = document.getElementById(`in-${path}`);
     if (message) input?.setAttribute("aria-invalid", "true"); else input?.removeAttribute("aria-invalid");
   }

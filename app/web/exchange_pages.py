@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import groupby
 from typing import Any, get_args
 from urllib.parse import urlencode
 
@@ -19,7 +20,7 @@ from app import queries
 from app.errors import NotFound
 from app.page_queries import get_cast
 from app.tables import ExchangeRow, FeedbackRow
-from app.web.marking import Passage, feedback_spans, passage, question_spans
+from app.web.marking import BRIEF, Passage, feedback_spans, passage, question_spans
 from app.web.words import OUTCOMES
 from opcod.types import FeedbackOutcome
 
@@ -32,7 +33,7 @@ LISTED = (
     ExchangeRow.tutee,
     ExchangeRow.tutor,
     ExchangeRow.domain,
-    ExchangeRow.rollout_index,
+    ExchangeRow.group,
     ExchangeRow.correct,
     ExchangeRow.outcome,
     ExchangeRow.in_loss,
@@ -82,21 +83,29 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class ExchangeLine:
-    """One row of the list."""
+    """One row of the list. `text` and `extracted` are beginnings."""
 
     id: int
+    text: str
+    correct: bool
+    extracted: str | None
+    outcome: str | None
+    in_loss: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeGroup:
+    """Rollouts of one question in one step that stand next to each other in the list."""
+
+    excerpt: str
+    domain: str
     round: int
     step: int
     tutee: str
     tutee_hue: int
     tutor: str | None
     tutor_hue: int
-    domain: str
-    excerpt: str
-    rollout_index: int
-    correct: bool
-    outcome: str | None
-    in_loss: bool
+    lines: tuple[ExchangeLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,7 @@ class ExchangeList:
 
     run_id: int
     run_name: str
-    lines: tuple[ExchangeLine, ...]
+    groups: tuple[ExchangeGroup, ...]
     filters: Filters
     students: tuple[str, ...]
     domains: tuple[str, ...]
@@ -194,8 +203,8 @@ def exchange_list(session: Session, run_id: int, filters: Filters, *, after: int
     """
     run, cast = queries.run_row(session, run_id), get_cast(session, run_id)
     conditions = _conditions(run_id, filters)
-    excerpt = func.substr(ExchangeRow.question_prompt, 1, EXCERPT)
-    wanted = select(ExchangeRow, excerpt).options(load_only(*LISTED)).where(*conditions).limit(PAGE + 1)  # type: ignore[arg-type]
+    wanted = select(ExchangeRow, _start(ExchangeRow.question_prompt), _start(ExchangeRow.rollout_text), _start(ExchangeRow.extracted))
+    wanted = wanted.options(load_only(*LISTED)).where(*conditions).limit(PAGE + 1)  # type: ignore[arg-type]
     key = col(ExchangeRow.id)
     if before is not None:
         backward = wanted.where(key < before) if before else wanted
@@ -206,36 +215,39 @@ def exchange_list(session: Session, run_id: int, filters: Filters, *, after: int
         found = list(session.exec((wanted.where(key > after) if after else wanted).order_by(key)).all())
         more_before, more_after = bool(after), len(found) > PAGE
         found = found[:PAGE]
-    lines = tuple(
-        ExchangeLine(
-            id=row.id or 0,
-            round=row.round,
-            step=row.step,
-            tutee=row.tutee,
-            tutee_hue=cast.hue(row.tutee),
-            tutor=row.tutor,
-            tutor_hue=cast.hue(row.tutor),
-            domain=row.domain,
-            excerpt=" ".join(start.split()),
-            rollout_index=row.rollout_index,
-            correct=row.correct,
-            outcome=row.outcome,
-            in_loss=row.in_loss,
+    groups = []
+    for (tutee, step, _group), members in groupby(found, lambda item: (item[0].tutee, item[0].step, item[0].group)):
+        same = list(members)
+        row, question = same[0][0], same[0][1]
+        lines = tuple(
+            ExchangeLine(item.id or 0, " ".join(text.split()), item.correct, extracted, item.outcome, item.in_loss)
+            for item, _, text, extracted in same
         )
-        for row, start in found
-    )
+        groups.append(
+            ExchangeGroup(
+                excerpt=" ".join(question.split()),
+                domain=row.domain,
+                round=row.round,
+                step=step,
+                tutee=tutee,
+                tutee_hue=cast.hue(tutee),
+                tutor=row.tutor,
+                tutor_hue=cast.hue(row.tutor),
+                lines=lines,
+            )
+        )
     return ExchangeList(
         run_id=run_id,
         run_name=run.name,
-        lines=lines,
+        groups=tuple(groups),
         filters=filters,
         students=cast.students,
         domains=cast.domains,
         rounds=max(run.rounds, run.round),
         outcomes=get_args(FeedbackOutcome),
         first=filters.query or "?" if more_before else None,
-        previous=filters.with_page(before=lines[0].id) if lines and more_before else None,
-        next=filters.with_page(after=lines[-1].id) if lines and more_after else None,
+        previous=filters.with_page(before=found[0][0].id or 0) if found and more_before else None,
+        next=filters.with_page(after=found[-1][0].id or 0) if found and more_after else None,
         last=filters.with_page(before=0) if more_after else None,
     )
 
@@ -267,7 +279,7 @@ def exchange_page(session: Session, exchange_id: int, filters: Filters, *, full:
         domain=row.domain,
         question_id=row.question_id,
         question=passage(row.question_prompt, spans, full=full),
-        answer=passage(row.question_answer, full=full),
+        answer=passage(row.question_answer, full=full, first=BRIEF),
         matched=bool(spans),
         siblings=siblings,
         sibling_previous=siblings[place - 1].id if place else None,
@@ -276,7 +288,7 @@ def exchange_page(session: Session, exchange_id: int, filters: Filters, *, full:
         rollout_index=row.rollout_index,
         tokens=row.rollout_tokens,
         correct=row.correct,
-        extracted=_maybe(row.extracted, full),
+        extracted=passage(row.extracted, full=full, first=BRIEF) if row.extracted is not None else None,
         truncated=row.truncated,
         own_solution=_maybe(row.own_solution, full),
         feedback=_feedback(said, full) if said else None,
@@ -290,6 +302,10 @@ def exchange_page(session: Session, exchange_id: int, filters: Filters, *, full:
         query=filters.query,
         full=full,
     )
+
+
+def _start(text: Any) -> Any:
+    return func.substr(text, 1, EXCERPT)
 
 
 def _conditions(run_id: int, filters: Filters) -> list[ColumnElement[bool]]:

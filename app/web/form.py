@@ -40,8 +40,7 @@ class FormField:
     default: str
     choices: tuple[str, ...]
     optional: bool
-    minimum: float | None
-    maximum: float | None
+    required: bool
     error: str
 
 
@@ -116,7 +115,7 @@ class _Builder:
         least, most = schema.get("minItems", 0), schema.get("maxItems", 1_000)
         items = []
         for index, value in enumerate(data):
-            item = self.group(f"{path}.{index}", schema["items"], value)
+            item = _fold(self.group(f"{path}.{index}", schema["items"], value))
             items.append(replace(item, title=f"{_title(path).removesuffix('s')} {index + 1}", removable=len(data) > least))
         return FormGroup(
             path, _title(path), ABOUT.get(path, ""), (), (), tuple(items), repeated=True, extendable=len(data) < most,
@@ -134,12 +133,11 @@ class _Builder:
             description=schema.get("description", ""),
             unit=schema.get("unit", ""),
             source=schema.get("source", ""),
-            limits=_limits(below, required=required),
+            limits=_limits(below),
             default=_text(schema["default"]) if "default" in schema else "",
             choices=tuple(str(choice) for choice in below.get("enum", ())),
             optional=optional,
-            minimum=below.get("minimum", below.get("exclusiveMinimum")),
-            maximum=below.get("maximum", below.get("exclusiveMaximum")),
+            required=required,
             error=self.error(path),
         )
 
@@ -233,6 +231,16 @@ def _value(below: Mapping[str, Any], optional: bool, text: str) -> Any:
     return text
 
 
+def _fold(item: FormGroup) -> FormGroup:
+    """Long texts and settings that have a value by themselves go under "More" in a member of a repeated group."""
+    rare = [entry for entry in item.fields if entry.kind == "long" or entry.default]
+    if not rare:
+        return item
+    faults = sum(bool(entry.error) for entry in rare)
+    more = FormGroup(f"{item.path}.more", "More", "", tuple(rare), (), open=faults > 0, faults=faults)
+    return replace(item, fields=tuple(entry for entry in item.fields if entry not in rare), groups=(*item.groups, more))
+
+
 def _resolve(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     if "$ref" in entry:
         found: Mapping[str, Any] = schema()["$defs"][entry["$ref"].removeprefix("#/$defs/")]
@@ -255,13 +263,15 @@ def _kind(below: Mapping[str, Any]) -> FieldKind:
     return "long" if kind == "text" and below.get("maxLength", 0) >= LONG_TEXT else kind
 
 
-def _limits(below: Mapping[str, Any], *, required: bool) -> str:
-    words = [
-        f"{sign} {below[key]:g}"
-        for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
-        if key in below and below[key] < 2**31 - 1
-    ]
-    return ", ".join([*words, *(["required"] if required else [])])
+def _limits(below: Mapping[str, Any]) -> str:
+    """Bounds in words: ``1 to 16``, ``Above 0, at most 1``."""
+    low = ("minimum", "at least"), ("exclusiveMinimum", "above")
+    high = ("maximum", "at most"), ("exclusiveMaximum", "below")
+    bounds = [f"{words} {below[key]:,}" for key, words in (*low, *high) if key in below and below[key] < 2**31 - 1]
+    if {"minimum", "maximum"} <= below.keys() and len(bounds) == 2:
+        return f"{below['minimum']:,} to {below['maximum']:,}"
+    text = ", ".join(bounds)
+    return text[:1].upper() + text[1:]
 
 
 def _text(value: Any) -> str:

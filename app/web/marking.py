@@ -13,6 +13,8 @@ from typing import Literal
 
 SHORT = 4_000
 """Characters shown at first."""
+BRIEF = 600
+"""The same of an answer, which is a word or a line."""
 LONG = 200_000
 """Characters shown on request; no page shows more."""
 
@@ -45,9 +47,9 @@ class Passage:
 Span = tuple[int, int, Mark]
 
 
-def passage(text: str, spans: Iterable[Span] = (), *, full: bool = False) -> Passage:
+def passage(text: str, spans: Iterable[Span] = (), *, full: bool = False, first: int = SHORT) -> Passage:
     """`text` bounded and split at `spans`; where spans overlap the earlier in the list wins."""
-    limit = LONG if full else SHORT
+    limit = LONG if full else first
     shown = text[:limit]
     taken: list[Span] = []
     for start, end, mark in spans:

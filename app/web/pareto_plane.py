@@ -139,6 +139,6 @@ def _plane(by_key: Mapping[tuple[str, int, str], Evaluation], students: Sequence
 def _axis(items: Sequence[Evaluation], start: float, end: float) -> _Axis:
     if not items:
         return _Axis(0, 1, start, end)
-    low, high = min(item.score for item in items), max(item.score for item in items)
-    pad = max(0.03, 0.18 * (high - low))
+    low, high = min(item.low for item in items), max(item.high for item in items)
+    pad = max(0.01, 0.05 * (high - low))
     return _Axis(max(0.0, low - pad), min(1.0, high + pad), start, end)

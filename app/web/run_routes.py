@@ -59,8 +59,14 @@ def head(request: Request, run_id: int, session: Reader) -> Response:
 
 @router.get("/runs/{run_id:int}/results")
 def results(request: Request, run_id: int, session: Reader) -> Response:
-    """Plane, timeline, scores and verdict."""
+    """Plane, scores and verdict."""
     return render(request, "partials/run_results.html", results=results_of(session, run_id))
+
+
+@router.get("/runs/{run_id:int}/rounds")
+def rounds(request: Request, run_id: int, session: Reader) -> Response:
+    """Who was validated, who may tutor, who tutored whom, and what it broke and rescued."""
+    return render(request, "partials/run_rounds.html", results=results_of(session, run_id))
 
 
 @router.get("/runs/{run_id:int}/series")

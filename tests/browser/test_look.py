@@ -1,0 +1,89 @@
+"""What holds for every page: no sideways scrolling on a phone, both themes, explained words, a way past the navigation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Site
+from tests.browser.seeding import Story, seed_run
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def run_id(site: Site) -> int:
+    return seed_run(site.engine, Story(name="A run with a rather long name that has to fit onto a narrow screen somehow"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_no_page_scrolls_sideways(page: Page, site: Site, run_id: int, scheme: Literal["light", "dark"], width: int) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 900})
+    for address in ("/", f"/runs/{run_id}", f"/runs/{run_id}/exchanges", "/exchanges/1", "/experiments/new", "/docs/method"):
+        page.goto(address)
+        page.wait_for_load_state("load")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+
+
+def test_the_theme_is_remembered(page: Page, site: Site) -> None:
+    page.emulate_media(color_scheme="light")
+    page.goto("/")
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    toggle = page.locator("[data-theme-toggle]")
+    toggle.click()
+    toggle.click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.goto("/docs/method")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != paper
+
+
+def test_words_are_explained_on_hover_and_focus_and_lead_to_the_method(page: Page, site: Site, run_id: int) -> None:
+    page.goto(f"/runs/{run_id}")
+    word = page.locator("#run-head .word", has_text="Round").first
+    word.hover()
+    expect(page.locator(".tip")).to_contain_text("one phase for each student")
+    page.mouse.move(0, 0)
+    expect(page.locator(".tip")).to_be_hidden()
+    word.focus()
+    expect(page.locator(".tip")).to_be_visible()
+    word.press("Enter")
+    expect(page).to_have_url(f"{site.url}/docs/method#word-round")
+    expect(page.locator("#word-round")).to_be_visible()
+
+
+def test_the_plane_s_points_speak_to_keyboard_and_mouse(page: Page, site: Site, run_id: int) -> None:
+    page.goto(f"/runs/{run_id}")
+    point = page.locator(".pareto .point").first
+    point.focus()
+    expect(page.locator(".tip")).to_contain_text("before training")
+
+
+def test_the_first_tab_leads_to_the_content(page: Page, site: Site) -> None:
+    page.goto("/")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+
+
+def test_motion_is_left_out_when_asked(browser: Browser, site: Site) -> None:
+    context = browser.new_context(reduced_motion="reduce", base_url=site.url)
+    page = context.new_page()
+    page.goto("/")
+    assert page.evaluate("matchMedia('(prefers-reduced-motion: reduce)').matches")
+    durations = page.evaluate("[...document.querySelectorAll('*')].map(e => getComputedStyle(e).animationName).filter(n => n !== 'none')")
+    assert durations == []
+    context.close()
+
+
+def test_everything_comes_from_the_studio_itself(page: Page, site: Site, run_id: int) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for address in ("/", f"/runs/{run_id}", "/experiments/new", "/docs/method"):
+        page.goto(address)
+        page.wait_for_load_state("load")
+    assert asked
+    assert all(address.startswith(site.url) for address in asked)
