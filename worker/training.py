@@ -1,0 +1,89 @@
+"""Inside the training process: one run trained, its events stored, its ending reported to the worker (see `worker.control`)."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from app import live
+from app.db import make_engine
+from app.errors import LeaseLost
+from app.lifeline import die_with_parent
+from opcod.config import parse_config
+from opcod.errors import UserError
+from worker.control import Assignment, Report, StopRequest, only_writer
+from worker.runner import internal_error
+from worker.settings import WorkerSettings
+from worker.sinks import SqlSink
+
+log = logging.getLogger("training")
+
+
+def main() -> int:
+    """Read the assignment, train, leave a report. The exit status is 0 whenever there is a report."""
+    die_with_parent(signal.SIGHUP)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+    stop = StopRequest()
+    try:
+        assignment = Assignment.model_validate_json(sys.stdin.readline())
+    except ValidationError as error:
+        print(f"This program is started by a worker: {error}", file=sys.stderr)
+        return 2
+    stop.listen(sys.stdin)
+    report = _attempt(assignment, stop)
+    log.info("attempt %s of run %s: %s %s", assignment.token, assignment.run_id, report.outcome, report.message)
+    report.save(assignment.folder)
+    return 0
+
+
+def _attempt(assignment: Assignment, stop: StopRequest) -> Report:
+    """Train; whatever happens becomes a report."""
+    try:
+        log.info("attempt %s of run %s begins", assignment.token, assignment.run_id)
+        return Report(token=assignment.token, outcome=_train(assignment, stop))
+    except LeaseLost as error:
+        log.error("%s", error)
+        return Report(token=assignment.token, outcome="lost")
+    except UserError as error:
+        log.error("%s", error, exc_info=error.__cause__)
+        return Report(token=assignment.token, outcome="failed", kind=error.kind, message=error.message, advice=error.advice)
+    except Exception as error:  # the task runner: ours, unless the machine's resources ran out
+        log.exception("the run failed")
+        return _resource(assignment.token, error) or internal_error(assignment.token)
+
+
+def _train(assignment: Assignment, stop: StopRequest) -> Literal["completed", "stopped"]:
+    settings = WorkerSettings()
+    config = parse_config(assignment.config)
+    ring = partial(live.ring, settings.broker_url, assignment.run_id)
+    with (
+        only_writer(assignment.folder),
+        SqlSink(
+            make_engine(settings.database_url), assignment.run_id, assignment.token, ring, patience_seconds=settings.patience_seconds
+        ) as sink,
+    ):
+        from opcod.training.trainer import train  # loads torch: seconds, and the log should say more than nothing before
+
+        return train(config, assignment.folder, sink, stop).outcome
+
+
+def _resource(token: int, error: BaseException) -> Report | None:
+    """Memory or disk that ran out, wherever in the chain of causes it stands; None: it is something else."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
+            advice = "Lower compute.micro_batch_tokens or generation.batch_size, or train adapters; then resume the run."
+            return Report(token=token, outcome="failed", kind="resource", message="Memory ran out during training.", advice=advice)
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = f"The disk is full: {Path(str(cause.filename)).name if cause.filename else 'a file'} could not be written."
+            return Report(token=token, outcome="failed", kind="resource", message=message, advice="Free space, then resume the run.")
+        cause = cause.__cause__ or cause.__context__
+    return None
