@@ -119,7 +119,8 @@ def run_page(session: Session, run_id: int) -> RunPage:
     Raises:
         NotFound
     """
-    cursor = queries.last_arrival(session, run_id)  # first: what comes in between is then asked for again, never left out
+    queries.run_row(session, run_id)
+    cursor = queries.last_arrival(session, run_id)  # before the rest: what comes in between is asked for again, never left out
     return RunPage(run_head(session, run_id), results_of(session, run_id), cursor)
 
 

@@ -336,6 +336,8 @@ def parse_yaml(text: str) -> Any:
         raise ConfigError(
             f"The YAML cannot be read{where}: {getattr(error, 'problem', None) or error}.", advice="Mend that line."
         ) from None
+    except RecursionError:
+        raise ConfigError("The YAML is nested too deeply.", advice="Settings are at most four levels deep.") from None
     if not isinstance(data, dict):
         raise ConfigError("The YAML holds no settings.", advice="Start with keys such as `students:` and `domains:`.")
     return data

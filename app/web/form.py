@@ -116,7 +116,11 @@ class _Builder:
         items = []
         for index, value in enumerate(data):
             item = _fold(self.group(f"{path}.{index}", schema["items"], value))
-            items.append(replace(item, title=f"{_title(path).removesuffix('s')} {index + 1}", removable=len(data) > least))
+            items.append(
+                replace(
+                    item, title=f"{_title(path).removesuffix('s')} {index + 1}", removable=len(data) > least, error=self.error(item.path)
+                )
+            )
         return FormGroup(
             path, _title(path), ABOUT.get(path, ""), (), (), tuple(items), repeated=True, extendable=len(data) < most,
             faults=self.count(path), error=self.error(path),

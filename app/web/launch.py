@@ -226,7 +226,7 @@ def _lines(text: str) -> Mapping[str, int]:
     if text:
         try:
             visit(yaml.compose(text, Loader=yaml.SafeLoader), "")
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             return {}
     return lines
 

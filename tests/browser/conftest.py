@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page
 from sqlalchemy import Engine
 
 from app.db import migrate
@@ -77,9 +77,13 @@ def page(new_context: Callable[..., BrowserContext], site: Site, expect_console:
         if message.type in ("error", "warning") and not any(part in message.text for part in expect_console):
             troubles.append(message.text)
 
+    def refuse(dialog: Dialog) -> None:
+        troubles.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
     page.on("console", hear)
     page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("dialog", lambda dialog: (troubles.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("dialog", refuse)
     yield page
     assert troubles == []
 
