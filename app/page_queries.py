@@ -19,6 +19,7 @@ from app.runs import RunStatus
 from app.tables import EventRow, ExperimentRow, GateDecisionRow, RunRow
 from app.web.contexts import LIVE, Cast, Verdict, cast_of
 from app.web.results import RunResults, run_results
+from app.workers import alive
 
 PAGE = 50
 
@@ -84,6 +85,8 @@ class RunHead:
     students: tuple[StudentLine, ...]
     phase_hue: int
     verdict: Verdict
+    unattended: bool
+    """It waits, and no worker is there to take it."""
     can_stop: bool
     can_resume: bool
     cause: str
@@ -140,6 +143,7 @@ def run_head(session: Session, run_id: int, *, refused: Conflict | None = None) 
         students=line.students,
         phase_hue=line.phase_hue,
         verdict=line.verdict,
+        unattended=run.status == "queued" and not alive(session),
         can_stop=run.status in ("queued", "starting", "running"),
         can_resume=run.status in ("stopped", "failed"),
         cause=latest.cause,
@@ -179,8 +183,9 @@ def _line(run: shapes.Run, gates: Mapping[tuple[int, str], GateDecisionRow]) -> 
         scores = student.scores
         # Test against test once both are there, validation against validation until then: never one against the other.
         first, last = (scores.initial, scores.final) if scores.final else (scores.validation.initial, scores.validation.latest)
+        again = first != last  # the very same scores: there was no second measurement yet
         cells = tuple(
-            ScoreCell(domain, last.get(domain), last[domain] - first[domain] if domain in last and domain in first else None)
+            ScoreCell(domain, last.get(domain), last[domain] - first[domain] if again and domain in last and domain in first else None)
             for domain in run.domains
         )
         gate = gates.get((run.id, student.name))
