@@ -22,8 +22,8 @@ pytestmark = [
 ]
 
 RECORDS = ("metrics", "exchanges", "evaluations", "gate-decisions", "break-rescue")
-ARRIVAL = ("id", "at", "run_id")
-"""What differs between two equal runs."""
+ARRIVAL = ("id", "at", "run_id", "seq")
+"""What differs between two equal runs; `seq` differs between phases in turn and side by side."""
 OF_THE_MACHINE = ("/timing_s/", "/throughput/", "/memory/")
 """Metrics that measure the machine."""
 
@@ -51,8 +51,8 @@ def middle(run: dict[str, Any]) -> bool:
     return bool(run["progress"]["step"] >= 3)
 
 
-def launch(up: Studio) -> int:
-    return up.launch("tiny", schedule={"rounds": 2, "steps_per_round": 8})
+def launch(up: Studio, *, side_by_side: bool) -> int:
+    return up.launch("tiny", schedule={"rounds": 2, "steps_per_round": 8}, compute={"side_by_side": side_by_side})
 
 
 def await_middle(up: Studio, run_id: int) -> None:
@@ -71,7 +71,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
 
 @pytest.fixture(scope="module")
 def undisturbed(up: Studio) -> Outcome:
-    run_id = launch(up)
+    run_id = launch(up, side_by_side=True)
     run = up.await_end(run_id)
     assert history(up, run_id) == ["queued", "starting", "running", "completed"]
     assert run["verdict"]["mutual_improvement"] is not None
@@ -79,7 +79,7 @@ def undisturbed(up: Studio) -> Outcome:
 
 
 def test_kill_9_of_the_worker_changes_nothing(up: Studio, undisturbed: Outcome) -> None:
-    run_id = launch(up)
+    run_id = launch(up, side_by_side=True)
     await_middle(up, run_id)
     for module in ("worker", "worker.training_process"):
         with suppress(ProcessLookupError):  # the second may have followed the first
@@ -92,7 +92,7 @@ def test_kill_9_of_the_worker_changes_nothing(up: Studio, undisturbed: Outcome) 
 def test_neither_a_restart_of_everything_nor_stop_and_resume_change_anything(undisturbed: Outcome, tmp_path: Path) -> None:
     home = tmp_path / "home"
     with studio(home) as up:
-        run_id = launch(up)
+        run_id = launch(up, side_by_side=False)  # which makes no difference either
         await_middle(up, run_id)
         assert up.stop() == 0
     with studio(home) as up:
