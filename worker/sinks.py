@@ -1,4 +1,4 @@
-"""Where a run's events go: in batches into SQL, which is durable, then a doorbell to those who watch, which is not."""
+"""Where a run's events go: in batches into SQL, which is durable, then a doorbell to watchers, which is not; and into the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from app import ingest
 from app.db import writing
 from opcod.errors import UserError
-from opcod.events import Event
+from opcod.events import CheckpointSaved, EvaluationFinished, Event, GateDecided, RoundStarted, RunFinished, RunStarted, StepFinished
 
 log = logging.getLogger(__name__)
 
@@ -131,3 +131,40 @@ class SqlSink:
             self._after_commit()
         except Exception:  # the live sink: pages catch up from SQL
             log.warning("watchers could not be told of new events", exc_info=True)
+
+
+class LogSink:
+    """A line in the run's log for every event that a reader of logs looks for. No text of a model gets there."""
+
+    def emit(self, event: Event) -> None:
+        """Log the event's line, if it has one."""
+        line = headline(event)
+        if line is not None:
+            log.info("%s", line)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def headline(event: Event) -> str | None:
+    """The event in one line; None for those that come by the hundred."""
+    match event:
+        case RunStarted():
+            return f"{', '.join(event.students)} on {', '.join(event.domains)}: {event.rounds} rounds of {event.steps_per_round} steps a student"
+        case RoundStarted():
+            return f"round {event.round}"
+        case EvaluationFinished(evaluation=found):
+            return f"{found.student} on {found.domain} ({found.split}): {found.score:.1%} ({found.low:.1%} to {found.high:.1%})"
+        case GateDecided(decision=gate):
+            return f"gate of {gate.tutor}: {', '.join(gate.domains) or 'shut'} (gap {gate.gap:.3f}, threshold {gate.threshold:g})"
+        case StepFinished():
+            loss = event.metrics.get(f"{event.tutee}/train/loss")
+            accuracy = event.metrics.get(f"{event.tutee}/train/accuracy")
+            told = [f"{name} {value:.4f}" for name, value in (("loss", loss), ("accuracy", accuracy)) if value is not None]
+            return f"{event.tutee} step {event.step}: {', '.join(told) or 'done'}"
+        case CheckpointSaved():
+            return f"checkpoint {event.path}, {event.size_bytes / 1e6:.1f} MB"
+        case RunFinished(verdict=verdict):
+            return f"finished; mutual Pareto improvement: {({True: 'yes', False: 'no', None: 'not known'})[verdict.mutual_improvement]}"
+        case _:
+            return None

@@ -18,10 +18,11 @@ from app.errors import LeaseLost
 from app.lifeline import die_with_parent
 from opcod.config import parse_config
 from opcod.errors import UserError
+from opcod.sinks import FanOut
 from worker.control import Assignment, Report, StopRequest, only_writer
 from worker.runner import internal_error
 from worker.settings import WorkerSettings
-from worker.sinks import SqlSink
+from worker.sinks import LogSink, SqlSink
 
 log = logging.getLogger("training")
 
@@ -70,9 +71,10 @@ def _train(assignment: Assignment, stop: StopRequest) -> Literal["completed", "s
             make_engine(settings.database_url), assignment.run_id, assignment.token, ring, patience_seconds=settings.patience_seconds
         ) as sink,
     ):
-        from opcod.training.trainer import train  # loads torch: seconds, and the log should say more than nothing before
+        log.info("loading libraries, data and students")
+        from opcod.training.trainer import train  # takes seconds; the log should not be empty until then
 
-        return train(config, assignment.folder, sink, stop).outcome
+        return train(config, assignment.folder, FanOut(sink, LogSink()), stop).outcome
 
 
 def _resource(token: int, error: BaseException) -> Report | None:

@@ -15,9 +15,10 @@ from app.db import reading, writing
 from app.errors import LeaseLost
 from app.runs import Claim
 from app.tables import EventRow, MetricRow
-from opcod.events import Event, RoundStarted, StepFinished
+from opcod.events import Event, ExchangeRecorded, RoundStarted, StepFinished
+from opcod.types import Exchange, Question, Rollout
 from worker import sinks
-from worker.sinks import DatabaseError, SqlSink
+from worker.sinks import DatabaseError, LogSink, SqlSink
 
 
 def step(seq: int) -> StepFinished:
@@ -159,3 +160,19 @@ def test_a_producer_that_is_too_fast_waits_instead_of_filling_the_memory(
         assert not producer.is_alive()
         sink.flush()
         assert stored(engine, claim.run_id) == list(range(1, 101))
+
+
+def test_the_log_has_a_line_for_each_step_and_none_of_a_models_text(caplog: pytest.LogCaptureFixture) -> None:
+    question = Question(id="q", domain="d", prompt="SECRET PROMPT", answer="1")
+    rollout = Rollout(index=0, text="\x1b[31mSECRET ROLLOUT", tokens=3, correct=False, extracted=None, truncated=False)
+    exchange = Exchange(
+        round=1, step=1, group=0, tutee="student1", tutor=None, question=question, rollout=rollout, own_solution=None,
+        feedback=None, teacher_prompt=None, in_loss=False, divergence_mean=None, divergence_max=None,
+    )  # fmt: skip
+    sink = LogSink()
+    with caplog.at_level("INFO"):
+        for event in (ExchangeRecorded(seq=1, exchange=exchange), step(2), step(3)):
+            sink.emit(event)
+    assert "student1 step 3: loss 3.0000" in caplog.text
+    assert len(caplog.records) == 2
+    assert "SECRET" not in caplog.text
