@@ -100,7 +100,7 @@ def test_a_half_written_line_and_a_truncated_checkpoint_are_survived(undisturbed
     run(config, tmp_path, stop_after=3)
     with (tmp_path / "events.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"seq": 99')
-    newest = max((tmp_path / "checkpoints").glob("student1-*"))
+    newest = max((tmp_path / "checkpoints").glob("student2-*"))  # the one that moved last
     state = newest / "optimizer.safetensors"
     state.write_bytes(state.read_bytes()[:-10])
     assert run(config, tmp_path).outcome == "completed"
