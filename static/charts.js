@@ -144,7 +144,7 @@ class Chart {
       legend: { show: false },
       cursor: { sync: { key: (this.spec.x === "step" ? STEPS : ROUNDS).key, setSeries: false }, points: { size: 7 }, y: false, drag: { x: true, y: false } },
       scales: { x: { time: false, range: (_plot, low, high) => this.span(low, high) }, y: { range: (_plot, low, high) => this.range(low, high) } },
-      axes: [{ ...axis, size: 28, space: 46, incrs: [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2000, 5000, 10000], values: whole }, { ...axis, size: 46, space: 34, values: (_plot, splits) => splits.map(short) }],
+      axes: [{ ...axis, size: 28, space: 46, incrs: [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2000, 5000, 10000], values: whole }, { ...axis, size: (_plot, values) => Math.max(46, 18 + 7 * Math.max(0, ...(values ?? []).map((text) => text.length))), space: 34, values: (_plot, splits) => splits.map(short) }],
       series: [{}, ...order.map((index) => this.lineOf(series[index]))],
       hooks: {
         setCursor: [(plot) => this.values(plot.cursor.idx)],
@@ -297,7 +297,7 @@ function drawMore() {
     if (!drawn.has(suffix)) {
       const figure = section.querySelector("[data-chart='loss']").cloneNode(true);
       figure.dataset.chart = suffix;
-      figure.querySelector("h2").textContent = suffix.replaceAll("_", " ").replace("/", ": ");
+      figure.querySelector("h2").textContent = suffix.replaceAll("_", " ").replaceAll("/", ": ");
       figure.querySelector(".aside").textContent = "by step";
       figure.querySelector(".chart-body").replaceChildren();
       figure.querySelector(".chart-legend").replaceChildren();

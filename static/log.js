@@ -27,5 +27,12 @@ async function read() {
 }
 
 box.addEventListener("toggle", read);
-setInterval(read, 2000);
+// A run that has ended writes no more: one last look, then only when the pane is opened again.
+const ended = () => ["completed", "stopped", "failed"].includes(document.querySelector("#run-head .chip")?.dataset.status);
+let over = false;
+setInterval(() => {
+  const now = ended();
+  if (!now || !over) read();
+  over = now;
+}, 2000);
 read();

@@ -85,9 +85,9 @@ class _Axis:
         return round(self.start + share * (self.end - self.start), 1)
 
     def ticks(self) -> tuple[Tick, ...]:
-        step = next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2) if (self.high - self.low) / step <= 6.01), 0.25)
-        first = math.ceil(self.low / step - 1e-9)
-        values = [index * step for index in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        low, high = max(0.0, self.low), min(1.0, self.high)
+        step = next((step for step in (0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 6.01), 0.25)
+        values = [index * step for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
         return tuple(Tick(self.place(value), f"{100 * value:.0f}") for value in values)
 
 
@@ -140,5 +140,5 @@ def _axis(items: Sequence[Evaluation], start: float, end: float) -> _Axis:
     if not items:
         return _Axis(0, 1, start, end)
     low, high = min(item.low for item in items), max(item.high for item in items)
-    pad = max(0.01, 0.05 * (high - low))
-    return _Axis(max(0.0, low - pad), min(1.0, high + pad), start, end)
+    pad = max(0.02, 0.05 * (high - low))
+    return _Axis(low - pad, high + pad, start, end)
