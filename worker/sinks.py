@@ -150,7 +150,8 @@ def headline(event: Event) -> str | None:
     """The event in one line; None for those that come by the hundred."""
     match event:
         case RunStarted():
-            return f"{', '.join(event.students)} on {', '.join(event.domains)}: {event.rounds} rounds of {event.steps_per_round} steps a student"
+            size = f"{event.rounds} rounds of {event.steps_per_round} steps a student"
+            return f"{', '.join(event.students)} on {', '.join(event.domains)}: {size}"
         case RoundStarted():
             return f"round {event.round}"
         case EvaluationFinished(evaluation=found):

@@ -85,7 +85,7 @@ class Studio:
 
         return await_value(look, seconds=seconds, what=what)
 
-    def await_end(self, run_id: int, *, seconds: float = 240) -> dict[str, Any]:
+    def await_end(self, run_id: int, *, seconds: float = 400) -> dict[str, Any]:
         return self.await_run(run_id, lambda run: run["status"] in ENDED, seconds=seconds, what="the run's end")
 
     def items(self, path: str) -> list[dict[str, Any]]:
