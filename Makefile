@@ -11,6 +11,7 @@ PORT ?= 8765
 # Two processes fit two cores; each keeps torch to one thread (tests/conftest.py).
 TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
+PIP_ARGS ?=
 BENCH_ARGS ?=
 
 .PHONY: install demo test lint types laws pytest chromium bench demo-students clean
@@ -20,7 +21,7 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt $(PIP_ARGS)
 	@touch $@
 
 demo: install

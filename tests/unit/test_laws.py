@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import FAULTS, table
+
 ROOT = Path(__file__).parents[2]
 TORCH_FREE = [
     "app.main",
@@ -93,3 +95,19 @@ def test_only_the_task_runner_and_the_sinks_catch_everything() -> None:
         for line in broad_handlers(path.read_text(encoding="utf-8"))
     }
     assert found == set()
+
+
+def test_the_documents_name_files_and_tests_that_exist() -> None:
+    assert table() in (ROOT / "docs/method.md").read_text(encoding="utf-8")
+    named = {(path, name) for fault in FAULTS for path, _, name in [fault.test.partition("::")]}
+    for document in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        text = document.read_text(encoding="utf-8")
+        named |= {(path, "") for path in re.findall(r"`((?:opcod|app|worker|tests|examples|docs)/[\w./-]*\.(?:py|md|yaml))`", text)}
+    for path, name in sorted(named):
+        assert (ROOT / path).is_file(), path
+        assert name.split("::")[-1] in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
+
+
+def test_every_fault_of_the_list_can_still_be_put_in() -> None:
+    for fault in FAULTS:
+        assert (ROOT / fault.file).read_text(encoding="utf-8").count(fault.old) == 1, fault.what
