@@ -113,8 +113,9 @@ _host: StudentHost | None = None
 
 
 def _live_with_parent() -> None:
-    """Leave Ctrl-C to the trainer, and end at once when it is gone, however it ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave Ctrl-C and SIGTERM to the trainer, and end at once when it is gone, however it ended."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         sentinel = parent.sentinel
