@@ -101,7 +101,7 @@ def teach(domain: str, options: argparse.Namespace) -> None:
         learning_rate=options.learning_rate,
         adapters=None,
         max_tokens=480,
-        micro_batch_tokens=2048,
+        micro_batch_tokens=1024,
         seed=config.seed,
     )
     start = time.monotonic()
