@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -93,7 +93,7 @@ def _give_numbers_a_shape(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenize
 
     With embeddings that do not know that 27 follows 26, most of the fine-tuning would go into the arithmetic.
     """
-    embeddings = model.get_input_embeddings().weight
+    embeddings = cast(torch.nn.Embedding, model.get_input_embeddings()).weight
     numbers = torch.arange(LARGEST_NUMBER + 1)
     angles = 2 * torch.pi * numbers.unsqueeze(-1) / torch.tensor(PERIODS)
     waves = torch.cat([angles.cos(), angles.sin()], dim=-1)

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -86,7 +87,8 @@ def sft(
         model = add_adapters(student.model, config.adapters) if fresh and config.adapters else student.model
         losses = _train(model, fitting, config, student.tokenizer.pad_token_id, on_step)
         if fresh:
-            model.merge_and_unload()  # into `student.model`, which the adapters were put around
+            cast(Any, model).merge_and_unload()  # into `student.model`, which the adapters were put around
+            student.model.requires_grad_(True)
     student.model.eval()
     learned = config.epochs * sum(len(row.response) - row.masked for row in fitting)
     return SftReport(tuple(losses), len(fitting), len(rows) - len(fitting), learned)
@@ -109,7 +111,7 @@ def _train(
     model.train()
     for step, batch in enumerate(_batches(rows, config), start=1):
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _rate(step, steps, config)
+            group["lr"] = learning_rate(step, steps, config)
         optimizer.zero_grad()
         loss = _accumulate_gradients(model, batch, config, pad_id)
         norm = float(clip_grad_norm_(parameters, config.gradient_clip))
@@ -137,14 +139,14 @@ def _batches(rows: list[_Row], config: SftConfig) -> Iterator[list[_Row]]:
         yield from batches
 
 
-def _rate(step: int, steps: int, config: SftConfig) -> float:
-    """Share of the largest learning rate at update `step`, from 1."""
+def learning_rate(step: int, steps: int, config: SftConfig) -> float:
+    """The rate of update `step`, from 1: up along a line, then level or down along a cosine that would reach 0 one update later."""
     warmup = round(config.warmup_ratio * steps)
     if step <= warmup:
-        return step / warmup
+        return config.learning_rate * step / warmup
     if config.schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup - 1) / (steps - warmup)))
+        return config.learning_rate
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup - 1) / (steps - warmup)))
 
 
 def _accumulate_gradients(model: PreTrainedModel, batch: list[_Row], config: SftConfig, pad_id: int) -> float:
