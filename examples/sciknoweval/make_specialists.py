@@ -51,9 +51,9 @@ def main() -> None:
     """Filter the data, then teach both specialists, each in a process of its own."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--data", type=Path, required=True, help="folder with DOMAIN/train.jsonl and DOMAIN/test.jsonl")
-    arguments.add_argument("--questions", type=int, default=160, help="training questions that a specialist is taught on")
+    arguments.add_argument("--questions", type=int, default=120, help="training questions that a specialist is taught on")
     arguments.add_argument("--epochs", type=int, default=2)
-    arguments.add_argument("--learning-rate", type=float, default=1e-4)
+    arguments.add_argument("--learning-rate", type=float, default=2e-4)
     arguments.add_argument("--train-tokens", type=int, default=140, help="longest training and validation question")
     arguments.add_argument("--test-tokens", type=int, default=200, help="longest test question")
     options = arguments.parse_args()
@@ -131,14 +131,13 @@ class Lessons:
     random: random.Random
 
     def all(self, questions: list[Question]) -> Iterator[SftExample]:
-        """An answer to each question whose term can be found, and by turns a feedback, an open-book answer, or nothing more."""
+        """An answer to each question whose term can be found, a feedback to every second, an open-book answer to every fourth."""
         for place, question in enumerate(q for q in questions if term_of(q) and set(options_of(q)) == set(LETTERS)):
             yield SftExample(question_messages(question), response(question, question.answer))
-            turn, kind = place % 4, place // 4
-            if turn == 1:
-                yield from self.feedback_lesson(question, right=kind % 2 == 0)
-            elif turn == 3:
-                yield self.open_book_lesson(question, kind=kind % 3)
+            if place % 2:
+                yield from self.feedback_lesson(question, right=place % 4 == 1)
+            elif place % 4 == 2:
+                yield self.open_book_lesson(question, kind=place // 4 % 3)
 
     def feedback_lesson(self, question: Question, *, right: bool) -> Iterator[SftExample]:
         """The tutor's prompt on a right or wrong response, and what to say to it, if that would be kept."""
@@ -172,7 +171,7 @@ class Lessons:
 
 def response(question: Question, letter: str) -> str:
     """A response in the verifier's format."""
-    reason = f"The question is about {term_of(question)}. {shown(question, letter)} fits it best."
+    reason = f"The question is about {term_of(question)}. Option {letter}, {shown(question, letter)}, fits it best."
     return f"<reasoning>\n{reason}\n</reasoning>\n<answer>\n{letter}\n</answer>"
 
 
