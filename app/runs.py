@@ -245,9 +245,7 @@ def reap(session: Session, moment: datetime | None = None) -> list[int]:
 
 def queued(session: Session) -> list[RunRow]:
     """The queue in order; a run's position is its index + 1."""
-    return list(
-        session.exec(select(RunRow).where(col(RunRow.status) == "queued").order_by(col(RunRow.queued_at), col(RunRow.id))).all()
-    )
+    return list(session.exec(select(RunRow).where(col(RunRow.status) == "queued").order_by(col(RunRow.queued_at), col(RunRow.id))).all())
 
 
 def unannounced(session: Session, told_before: datetime) -> list[int]:
@@ -302,9 +300,7 @@ def _swap(
     return None
 
 
-def _record(
-    session: Session, run_id: int, source: RunStatus | None, target: RunStatus, cause: str, actor: str, moment: datetime
-) -> None:
+def _record(session: Session, run_id: int, source: RunStatus | None, target: RunStatus, cause: str, actor: str, moment: datetime) -> None:
     history = {"run_id": run_id, "at": moment, "from_status": source, "to_status": target, "cause": cause, "actor": actor}
     session.exec(insert(TransitionRow).values(**history))
     data = {"from": source, "to": target}

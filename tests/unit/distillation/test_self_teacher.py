@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import get_args
 
 import pytest
@@ -66,8 +67,8 @@ def test_absent_parts_leave_no_trace() -> None:
 
 @given(st.integers(20, 400), st.integers(0, 300), st.integers(0, 300))
 def test_a_long_prompt_loses_the_solutions_end_then_the_feedbacks(limit: int, solution_length: int, feedback_length: int) -> None:
-    def count(messages: object) -> int:
-        return sum(len(message.content) for message in messages)  # type: ignore[attr-defined]
+    def count(messages: Sequence[Message]) -> int:
+        return sum(len(message.content) for message in messages)
 
     made = fitted_teacher_messages(
         None, QUESTION, solution="s" * solution_length, feedback="f" * feedback_length, max_tokens=limit, count_tokens=count

@@ -44,7 +44,7 @@ def test_rates_are_shares_of_what_was_there(rows: list[tuple[bool, bool, int]]) 
 def test_two_students_are_measured_from_fresh_rollouts() -> None:
     """The tutee is right once in three; once it reads feedback it is always right: nothing breaks, every wrong answer is rescued."""
     settings = config()
-    calls = []
+    calls: list[None] = []
 
     def answer(place: int, index: int) -> str:
         return RIGHT if len(calls) > 1 or index == 0 else WRONG

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from hypothesis import given
@@ -22,10 +20,10 @@ from opcod.types import Message
 FULL = SftConfig(adapters=None, learning_rate=3e-3, batch_size=4, epochs=1)
 
 
-def example(name: str, value: int, **changes: str) -> SftExample:
+def example(name: str, value: int, masked_prefix: str = "", completion: str | None = None) -> SftExample:
     question = Message("user", f"What do 2 blocks of {name} weigh?")
-    completion = f"{name} has density {value}. {value} × 2 = {2 * value}. <answer> {2 * value} </answer>"
-    return dataclasses.replace(SftExample((question,), completion), **changes)
+    whole = f"{name} has density {value}. {value} × 2 = {2 * value}. <answer> {2 * value} </answer>"
+    return SftExample((question,), whole if completion is None else completion, masked_prefix)
 
 
 EXAMPLES = [example("jade", 33), example("ruby", 40), example("coal", 13), example("ice", 9), example("salt", 22), example("opal", 21)]

@@ -24,7 +24,7 @@ VALUES = st.sampled_from(GUESSES)
 
 
 def questions(domain: str, seed: int = 0) -> dict[str, tuple[Question, ...]]:
-    return {split: demo_questions(domain, split, seed) for split in ("train", "validation", "test")}  # type: ignore[arg-type]
+    return {split: demo_questions(domain, split, seed) for split in ("train", "validation", "test")}
 
 
 @given(seed=SEEDS)
@@ -90,7 +90,7 @@ def test_worked_solutions_are_right_and_a_wrong_fact_gives_a_wrong_answer(domain
 @pytest.mark.parametrize("domain", FACTS)
 def test_the_sources_of_the_presets_load_like_any_other_data(domain: str) -> None:
     sources = {split: f"demo:{domain}@7:{split}" for split in ("train", "validation", "test")}
-    data = load_domain(DomainConfig(name="a", verifier=VerifierConfig(kind="number"), **sources))  # type: ignore[arg-type]
+    data = load_domain(DomainConfig(name="a", verifier=VerifierConfig(kind="number"), **sources))
     assert (len(data.train), len(data.validation), len(data.test)) == (207, 46, 69)
 
 

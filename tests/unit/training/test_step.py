@@ -14,7 +14,7 @@ from opcod.errors import NumericsError
 from opcod.training import update as update_module
 from opcod.training.step import Tutoring, run_step
 from opcod.types import Exchange
-from tests.unit.training.small_world import QUESTIONS, RIGHT, WRONG, ScriptedPolicy, config, tutee, tutoring, weights
+from tests.unit.training.small_world import QUESTIONS, RIGHT, WRONG, Answer, ScriptedPolicy, config, tutee, tutoring, weights
 
 KEPT = "<concept>force</concept> The pull of KEPTWORD is missing."
 UNKEPT = {
@@ -173,8 +173,7 @@ def test_break_and_rescue_are_counted_on_kept_feedback_only() -> None:
     def say(place: int, index: int) -> str:
         return KEPT if place % 3 else UNKEPT["no_match"]  # each question's first rollout gets no usable feedback
 
-    answers = iter([first_right, lambda place, index: RIGHT])
-    speak = [next(answers)]
+    speak: list[Answer] = [first_right]
     made = tutee(lambda place, index: speak[0](place, index), config(evaluation={"break_rescue_questions": 2}))
     peer = tutoring(say)
     policy = made.policy
