@@ -103,6 +103,35 @@ def demo_build(
     build(out, seed=seed)
 
 
+@demo.command("study")
+def demo_study(
+    seeds: Annotated[str, typer.Option(help="Seeds: `0-4` or `0,2,5`.")] = "0-4",
+    arms: Annotated[str, typer.Option(help="`pair`, `novice`, `all`, or arms by name, separated by commas.")] = "all",
+    folder: Annotated[Path, typer.Option(help="Where runs and students are kept.")] = Path("runs/demo-study"),
+    results: Annotated[Path, typer.Option(help="Results file; what it holds is not run again.")] = Path("docs/demo-results.json"),
+    document: Annotated[Path, typer.Option(help="Document whose tables are rewritten.")] = Path("docs/demo.md"),
+    workers: Annotated[int, typer.Option(help="Seeds run at once, a thread each; 0 only rewrites the tables.", min=0)] = 2,
+) -> None:
+    """Run the demo over seeds beside its baselines, and rewrite the tables of docs/demo.md."""
+    from opcod.studies.demo import NOVICE, PAIR, read_results, run_study
+    from opcod.studies.demo_tables import insert_tables
+
+    groups = {"pair": [*PAIR], "novice": [*NOVICE], "all": [*PAIR, *NOVICE]}
+    chosen = groups.get(arms) or arms.split(",")
+    if unknown := set(chosen) - set(groups["all"]):
+        raise UserError(f"There is no arm {sorted(unknown)[0]!r}.", advice=f"Choose of {', '.join(groups['all'])}.")
+    found = run_study(_numbers(seeds), chosen, folder=folder, results=results, workers=workers) if workers else read_results(results)
+    document.write_text(insert_tables(document.read_text(encoding="utf-8"), found), encoding="utf-8")
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        first, dash, last = text.partition("-")
+        return list(range(int(first), int(last) + 1)) if dash else [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{text!r} names no seeds.", advice="Write 0-4 or 0,2,5.") from None
+
+
 def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")

@@ -352,7 +352,7 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str) -> dict[str, Any]:
-    """Plain data of a preset.
+    """Plain data of a preset; one that `extends` another holds only what differs.
 
     Raises:
         ConfigError: no preset has this name.
@@ -360,7 +360,8 @@ def load_preset(name: str) -> dict[str, Any]:
     if name not in preset_names():
         raise ConfigError(f"There is no preset {name!r}.", advice=f"Choose one of {', '.join(preset_names())}.", field="preset")
     data: dict[str, Any] = parse_yaml((PRESET_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    return data
+    base = data.pop("extends", None)
+    return data if base is None else merge(load_preset(base), data)
 
 
 def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

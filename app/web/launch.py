@@ -21,7 +21,7 @@ from opcod.config import PRESET_FOLDER, ExperimentConfig, differences, load_pres
 from opcod.errors import ConfigError
 
 Tab = Literal["form", "yaml"]
-FIRST = ("demo", "tiny", "paper")
+FIRST = ("demo", "tiny", "demo-sdpo", "demo-grpo", "demo-novice", "paper")
 """Presets that come first; the others follow by name."""
 
 

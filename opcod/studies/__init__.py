@@ -1,0 +1,1 @@
+"""Experiments over several runs, and the tables that they make."""
