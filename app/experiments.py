@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, get_args
@@ -13,10 +14,10 @@ from sqlmodel import Session, col, select
 
 from app.errors import Fault, Invalid
 from app.tables import DomainRow, ExperimentRow, StudentRow
-from opcod.config import DomainConfig, ExperimentConfig, config_faults, load_preset, merge
-from opcod.errors import UserError
+from opcod.config import DomainConfig, ExperimentConfig, StudentConfig, config_faults, load_preset, merge
+from opcod.errors import ModelError, UserError
 from opcod.feedback.prompts import check_templates
-from opcod.students.references import locate
+from opcod.students.references import check_top_k, locate, vocabulary
 from opcod.tasks.questions import load_domain, load_domains
 from opcod.tasks.sources import split_slice
 
@@ -60,9 +61,16 @@ def check_deeply(config: ExperimentConfig) -> None:
     """
     checks: list[tuple[str, Callable[[], object]]] = [("method", partial(check_templates, config.method))]
     checks += [(f"students.{index}.model", partial(locate, student.model)) for index, student in enumerate(config.students)]
+    checks += [("method.loss.top_k", partial(_check_vocabulary, config, student)) for student in config.students]
     faults = _faults(checks) + _domain_faults(config.domains)
     if faults:
         raise Invalid(faults)
+
+
+def _check_vocabulary(config: ExperimentConfig, student: StudentConfig) -> None:
+    """As far as the student's folder tells; a reference that names nothing is another check's fault."""
+    with suppress(ModelError):
+        check_top_k(config, student.name, vocabulary(student.model))
 
 
 def _domain_faults(domains: Sequence[DomainConfig]) -> list[Fault]:

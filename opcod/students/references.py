@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
-from opcod.errors import ModelError
+from opcod.config import ExperimentConfig
+from opcod.errors import ConfigError, ModelError
 
 SAVED_ADVICE = "Give a folder that transformers' save_pretrained() wrote."
 CONVERT_ADVICE = "If you trust it, load it with transformers once, elsewhere: its save_pretrained() writes safetensors."
@@ -41,6 +43,32 @@ def locate(ref: str) -> str:
     if ref.startswith(("/", "./", "../", "~")) or folder.exists() or not _HUB_ID.fullmatch(ref):
         raise ModelError(f"There is no model folder {ref!r}.", advice=HUB_ADVICE)
     return ref
+
+
+def vocabulary(ref: str) -> int | None:
+    """Number of tokens that a local student's configuration states; None for a hub id or where it states none."""
+    file = Path(locate(ref)) / "config.json"
+    try:
+        stated = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    size = stated.get("vocab_size", (stated.get("text_config") or {}).get("vocab_size")) if isinstance(stated, dict) else None
+    return size if isinstance(size, int) else None
+
+
+def check_top_k(config: ExperimentConfig, student: str, tokens: int | None) -> None:
+    """See that the loss compares no more tokens than a student has.
+
+    Raises:
+        ConfigError: K exceeds the vocabulary.
+    """
+    top_k = config.method.loss.top_k
+    if config.method.algorithm != "grpo" and top_k is not None and tokens is not None and top_k > tokens:
+        raise ConfigError(
+            f"K is {top_k}, but the vocabulary of {student} has {tokens} tokens.",
+            advice=f"Choose at most {tokens}, or leave it empty for the whole vocabulary.",
+            field="method.loss.top_k",
+        )
 
 
 def demo_folder(ref: str) -> Path:

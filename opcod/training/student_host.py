@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from opcod.config import ExperimentConfig, StudentConfig
-from opcod.errors import ConfigError, DataError, ModelError
+from opcod.errors import DataError, ModelError
 from opcod.evaluation.accuracy import evaluate, evaluation_params
 from opcod.generation.policy import Policy
 from opcod.generation.tutoring import Tutor
@@ -22,6 +22,7 @@ from opcod.students.ema import ExponentialAverage
 from opcod.students.export import export_student
 from opcod.students.loading import DTYPES, Student, load_student, resolve_device
 from opcod.students.lora import load_trainable_state, trainable_state
+from opcod.students.references import check_top_k
 from opcod.tasks.questions import DomainData
 from opcod.tasks.verifiers import make_verifier
 from opcod.training.checkpoints import StudentState, explained_disk_errors, load_state, save_state, tutor_path
@@ -67,13 +68,7 @@ class StudentHost:
         """
         model = self.student.model
         vocabulary = int(model.config.get_text_config().vocab_size)
-        top_k = self.config.method.loss.top_k
-        if self.teacher is not None and top_k is not None and top_k > vocabulary:
-            raise ConfigError(
-                f"loss.top_k is {top_k}, but {self.name}'s vocabulary has {vocabulary} tokens.",
-                advice=f"Choose at most {vocabulary}, or leave it empty for the whole vocabulary.",
-                field="method.loss.top_k",
-            )
+        check_top_k(self.config, self.name, vocabulary)
         self._check_lengths()
         return StudentFacts(sum(p.numel() for p in model.parameters() if p.requires_grad), vocabulary)
 

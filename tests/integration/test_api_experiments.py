@@ -101,6 +101,14 @@ def test_a_fault_is_told_at_its_field(client: TestClient, config: dict[str, Any]
     assert client.get("/experiments").json()["items"] == []
 
 
+def test_k_above_a_local_students_vocabulary_is_told_before_anything_is_stored(client: TestClient, config: dict[str, Any]) -> None:
+    faulty = broken(broken(config, "students.0.model", "demo:densities"), "method.loss.top_k", 100_000)
+    (error,) = client.post("/experiments", json={"config": faulty}).json()["errors"]
+    assert error["field"] == "method.loss.top_k"
+    assert "vocabulary" in error["message"]
+    assert client.get("/experiments").json()["items"] == []
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [
