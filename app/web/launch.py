@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
 from secrets import token_urlsafe
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from sqlmodel import Session
@@ -19,6 +19,7 @@ from app.templating import algorithm
 from app.web.form import Form, build_form, change_list, read_form
 from opcod.config import PRESET_FOLDER, ExperimentConfig, differences, load_preset, parse_config, parse_yaml, preset_names
 from opcod.errors import ConfigError
+from opcod.types import Algorithm
 
 Tab = Literal["form", "yaml"]
 FIRST = ("demo", "tiny", "demo-sdpo", "demo-grpo", "demo-novice", "paper")
@@ -30,6 +31,7 @@ class PresetCard:
     """A preset to start from."""
 
     name: str
+    title: str
     about: str
     facts: str
     current: bool
@@ -200,7 +202,14 @@ def _card(name: str, current: bool) -> PresetCard:
     lines = (PRESET_FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     about = " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
     size = f"{config.schedule.rounds} × {config.schedule.steps_per_round} steps"
-    return PresetCard(name, about, f"{algorithm(config.method.algorithm)} · {size} · {len(config.students)} students", current)
+    title = " ".join(algorithm(part) if part in get_args(Algorithm) else part for part in name.split("-"))
+    return PresetCard(
+        name,
+        title[:1].upper() + title[1:],
+        about,
+        f"{algorithm(config.method.algorithm)} · {size} · {len(config.students)} students",
+        current,
+    )
 
 
 def _lines(text: str) -> Mapping[str, int]:

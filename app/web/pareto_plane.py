@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 from opcod.types import Evaluation
 
@@ -130,10 +131,19 @@ def _plane(by_key: Mapping[tuple[str, int, str], Evaluation], students: Sequence
             )
             for place, (number, a, b) in enumerate(walk)
         )
-        end = points[-1]
-        flip = end.x > SIZE[0] * 0.72
-        paths.append(Path(name, index % 6 + 1, points, end.x + (-10 if flip else 10), end.y - 9, "end" if flip else "start"))
+        paths.append(Path(name, index % 6 + 1, points, 0, 0, ""))
+    paths = [replace(path, **_label(path, paths)) for path in paths]
     return Plane(x, y, tuple(paths), across.ticks(), up.ticks())
+
+
+def _label(path: Path, paths: Sequence[Path]) -> dict[str, Any]:
+    """Where a student's name stands: beside its last point, below it where another's last point is close above."""
+    end = path.points[-1]
+    flip = end.x > SIZE[0] * 0.72
+    others = [(other.points[-1].x, other.points[-1].y, place) for place, other in enumerate(paths) if other is not path]
+    mine = (end.y, paths.index(path))
+    below = any(abs(x - end.x) < 90 and abs(y - end.y) < 30 and (y, place) < mine for x, y, place in others)
+    return {"name_x": end.x + (-10 if flip else 10), "name_y": end.y + (19 if below else -9), "name_anchor": "end" if flip else "start"}
 
 
 def _axis(items: Sequence[Evaluation], start: float, end: float) -> _Axis:

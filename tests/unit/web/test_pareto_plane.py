@@ -50,3 +50,10 @@ def test_scores_at_the_ends_stay_within_the_frame() -> None:
     [plane] = planes(ends, ["s"], ["x", "y"])
     assert all(plane.left <= point.x <= plane.right_edge and plane.top <= point.y <= plane.bottom_edge for point in plane.paths[0].points)
     assert [tick.label for tick in plane.x_ticks] == ["0", "20", "40", "60", "80", "100"]
+
+
+def test_names_of_students_that_end_together_do_not_cover_each_other() -> None:
+    found = [score(student, domain, 0, 0.5) for student in ("s", "t") for domain in ("x", "y")]
+    [plane] = planes(found, ["s", "t"], ["x", "y"])
+    first, second = plane.paths
+    assert abs(first.name_y - second.name_y) >= 14
