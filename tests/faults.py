@@ -114,6 +114,13 @@ FAULTS = [
         f"{DISTILLATION}/test_scoring.py::test_an_end_of_turn_token_that_is_also_the_padding_token_is_scored_once",
     ),
     Fault(
+        "dropout makes the policy that is scored another than the one that sampled",
+        "opcod/students/loading.py",
+        "model = without_dropout(_complete_model(path, ref, config=config, dtype=dtype))",
+        "model = _complete_model(path, ref, config=config, dtype=dtype)",
+        "tests/unit/students/test_loading.py::test_training_mode_says_the_same_as_evaluation_mode",
+    ),
+    Fault(
         "the engine drops the end-of-turn token",
         "opcod/generation/transformers.py",
         "lengths[live[ended]] = step + 1",
@@ -174,7 +181,7 @@ FAULTS = [
         "opcod/training/trainer.py",
         'if self.config.schedule.tutor_snapshot == "latest":',
         "if True:",
-        f"{RUN}::test_round_start_tutors_are_the_same_for_every_phase_and_latest_are_not",
+        f"{RUN}::test_a_phase_is_tutored_by_the_peer_as_the_round_began_or_as_its_own_phase_left_it",
     ),
     Fault(
         "the moving average is updated before the optimiser's step",

@@ -74,7 +74,7 @@ def load_student(
         tokenizer = AutoTokenizer.from_pretrained(path, config=config, trust_remote_code=False)
         if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):  # made up by transformers where the files are missing
             raise ModelError(f"{ref!r} has no tokenizer.", advice=TOKENIZER_ADVICE)
-        model = _complete_model(path, ref, config=config, dtype=dtype)
+        model = without_dropout(_complete_model(path, ref, config=config, dtype=dtype))
         model.to(device)  # type: ignore[arg-type]
         _set_pad_token(model, tokenizer, ref)
         if gradient_checkpointing:
@@ -98,6 +98,18 @@ def _complete_model(path: str, ref: str, **settings: object) -> PreTrainedModel:
             advice="It was saved from another kind of model, or its files are not complete.",
         )
     return cast(PreTrainedModel, model)
+
+
+def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model with its dropout off in training mode too: the policy that is scored is the one that sampled.
+
+    Adapters are added later and keep theirs. trl's SDPOTrainer turns it off likewise (`disable_dropout`).
+    """
+    for module in model.modules():
+        rates = [name for name, value in vars(module).items() if "drop" in name and isinstance(value, float)]
+        for name in [*rates, *(["p"] if isinstance(module, torch.nn.Dropout) else [])]:
+            setattr(module, name, 0.0)
+    return model
 
 
 def _set_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ref: str) -> None:

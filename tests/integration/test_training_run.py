@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from opcod.evaluation.accuracy import evaluate
 from opcod.events import CheckpointSaved, EvaluationFinished, ExchangeRecorded, GateDecided, PhaseStarted, RunFinished, StepFinished
 from opcod.sinks import read_events
 from opcod.students.loading import load_student, resolve_device
+from opcod.training.student_host import StudentHost
 from tests.integration.training_runs import facts, record, run, tiny, weights
 
 pytestmark = pytest.mark.slow
@@ -120,27 +123,27 @@ def test_side_by_side_is_the_same_run(undisturbed: Path, tmp_path: Path) -> None
     assert weights(tmp_path) == weights(undisturbed)
 
 
-def test_round_start_tutors_are_the_same_for_every_phase_and_latest_are_not(undisturbed: Path, tmp_path: Path) -> None:
-    """The first phase's tutee tutors the second as it was, or as its phase left it."""
-    run(tiny(schedule={"tutor_snapshot": "latest"}), tmp_path)
+@pytest.mark.parametrize(
+    ("snapshot", "frozen_after"),
+    [
+        ("round_start", [("student1", 0), ("student2", 0), ("student1", 2), ("student2", 2)]),
+        ("latest", [("student1", 0), ("student2", 2), ("student1", 2), ("student2", 4)]),
+    ],
+)
+def test_a_phase_is_tutored_by_the_peer_as_the_round_began_or_as_its_own_phase_left_it(
+    snapshot: str, frozen_after: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(tutee, the updates that its tutor had made when it was frozen) of every phase: 2 rounds of 2 steps."""
+    phases: list[tuple[str, int]] = []
+    begin = StudentHost.begin_phase
 
-    def said_to(folder: Path, tutee: str) -> list[str]:
-        events = read_events(folder / "events.jsonl")
-        exchanges = [event.exchange for event in events if isinstance(event, ExchangeRecorded)]
-        return [e.feedback.raw for e in exchanges if e.tutee == tutee and e.step == 1 and e.feedback]
+    def spy(host: StudentHost, decisions: Any, scores: Any, tutor_steps: Mapping[str, int]) -> None:
+        phases.extend((host.name, steps) for steps in tutor_steps.values())
+        begin(host, decisions, scores, tutor_steps)
 
-    assert said_to(tmp_path, "student1") == said_to(undisturbed, "student1")
-    rollouts = {
-        folder: [
-            event.exchange.rollout.text
-            for event in read_events(folder / "events.jsonl")
-            if isinstance(event, ExchangeRecorded) and event.exchange.tutee == "student2" and event.exchange.step == 1
-        ]
-        for folder in (tmp_path, undisturbed)
-    }
-    assert rollouts[tmp_path] == rollouts[undisturbed]
-    tutors = sorted(path.name for path in (tmp_path / "tutors").iterdir())
-    assert any("000004" in name for name in tutors)
+    monkeypatch.setattr(StudentHost, "begin_phase", spy)
+    run(tiny(schedule={"tutor_snapshot": snapshot}), tmp_path)
+    assert phases == frozen_after
 
 
 @pytest.mark.parametrize("algorithm", ["sdpo", "grpo"])

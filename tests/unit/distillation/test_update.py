@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from opcod.config import GrpoConfig, LossConfig, OptimizerConfig
 from opcod.distillation.divergence import jensen_shannon
 from opcod.students.ema import ExponentialAverage
+from opcod.students.loading import without_dropout
 from opcod.training.optimizer import Optimizer
 from opcod.training.update import Learner, ScoredResponse, distill, reinforce, sampled_log_probs
 from tests.unit.distillation.test_scoring import alone
@@ -30,7 +31,7 @@ BATCH = [
 
 def learner(family: str = "qwen3", *, micro_batch_tokens: int = 10_000, ema_rate: float = 0.05, teacher_seed: int = 1) -> Learner:
     """A student with a self-teacher that differs from it, as after some updates."""
-    model = make_model(family)
+    model = without_dropout(make_model(family))
     teacher = ExponentialAverage(model, ema_rate)
     teacher.load_state_dict({name: value.detach() for name, value in make_model(family, seed=teacher_seed).named_parameters()})
     optimizer = Optimizer(model, OptimizerConfig(learning_rate=1e-3, warmup_steps=0))

@@ -35,6 +35,15 @@ def test_every_family_loads_ready_to_use(family: str, make_student: Callable[...
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_training_mode_says_the_same_as_evaluation_mode(family: str, make_student: Callable[..., Student]) -> None:
+    """Dropout (GPT-2 has it) would make the policy that is trained another than the one that sampled."""
+    model = make_student(family).model
+    ids = torch.tensor([[1, 2, 3, 4]])
+    still = model(ids).logits
+    torch.testing.assert_close(model.train()(ids).logits, still)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_adapters_are_the_only_trainable_weights_and_change_nothing_at_first(family: str, make_student: Callable[..., Student]) -> None:
     ids = torch.tensor([[1, 2, 3, 4]])
     bare = make_student(family).model(ids).logits
