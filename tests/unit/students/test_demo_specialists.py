@@ -16,7 +16,6 @@ from opcod.students.chat import decode, end_token_ids, prompt_ids, text_ids
 from opcod.students.demo_lessons import MIX, Lessons
 from opcod.students.demo_specialists import fresh_student, make_tokenizer
 from opcod.students.export import export_student
-from opcod.students.export import export_student
 from opcod.students.loading import Student, load_student
 from opcod.students.references import DEMO_FOLDER
 from opcod.students.sft import SftReport
