@@ -13,6 +13,7 @@ FROM base AS web
 RUN pip install --editable '.[web]' --constraint constraints.txt
 COPY templates templates
 COPY static static
+COPY docs/method.md docs/method.md
 USER opcod
 ENV OPCOD_HOME=/data OPCOD_HOST=0.0.0.0 OPCOD_PORT=8000 OPCOD_ALLOW_REMOTE=1
 VOLUME /data
