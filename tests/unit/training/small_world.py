@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from opcod.tasks.verifiers import make_verifier
 
 from opcod.config import ExperimentConfig, merge, parse_config
 from opcod.generation.base import Generation, SamplingParams
@@ -14,6 +13,7 @@ from opcod.generation.policy import Policy, Response
 from opcod.generation.tutoring import Tutor
 from opcod.students.ema import ExponentialAverage
 from opcod.students.loading import Student
+from opcod.tasks.verifiers import make_verifier
 from opcod.training.optimizer import Optimizer
 from opcod.training.step import Tutee, Tutoring
 from opcod.training.update import Learner
