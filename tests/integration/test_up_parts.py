@@ -7,9 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -98,9 +99,16 @@ def test_a_worker_without_its_broker_says_so(tmp_path: Path, monkeypatch: pytest
     assert "OPCOD_BROKER_URL" in answer.stderr
 
 
-def test_the_brokers_socket_has_a_short_path_however_deep_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    deep = tmp_path / ("d" * 90) / ("e" * 60)
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A temporary folder with a short path, which pytest's own is not."""
+    with tempfile.TemporaryDirectory(prefix="o-") as name:
+        yield Path(name)
+
+
+def test_the_brokers_socket_has_a_short_path_however_deep_the_home(monkeypatch: pytest.MonkeyPatch, short_folder: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(short_folder))
+    deep = short_folder / ("d" * 90) / ("e" * 60)
     path = broker_socket_path(deep)
     assert len(os.fsencode(path)) < 104
     assert path == broker_socket_path(deep)
