@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from opcod.config import load_preset, merge, parse_config, parse_yaml, preset_names
+from opcod.config import load_preset, merge, parse_change, parse_config, parse_yaml, preset_names
 from opcod.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -48,6 +48,7 @@ def train(
     folder: Annotated[
         Path | None, typer.Option(help="Where the run lives; an unfinished run in it is resumed. Default: runs/NAME.")
     ] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: `schedule.rounds=5`; may be repeated.")] = None,
     json_lines: Annotated[bool, typer.Option("--json", help="Print events as JSON lines instead of progress.")] = False,
 ) -> None:
     """Run an experiment to its verdict, or resume it."""
@@ -60,6 +61,8 @@ def train(
     data = load_preset(preset) if preset else {}
     if file is not None:
         data = merge(data, parse_yaml(_read(file)))
+    for change in changes or ():
+        data = merge(data, parse_change(change))
     config = parse_config(data)
     folder = folder or Path("runs") / config.name.replace("/", "-").replace(" ", "-")
     folder.mkdir(parents=True, exist_ok=True)

@@ -343,6 +343,21 @@ def parse_yaml(text: str) -> Any:
     return data
 
 
+def parse_change(text: str) -> dict[str, Any]:
+    """A setting written as `dotted.path=value`, the value as in YAML, to nested data that `merge` takes.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    path, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[a-z_]+(\.[a-z_]+)*", path):
+        raise ConfigError(f"{text!r} changes no setting.", advice="Write for example `schedule.rounds=5`; lists are changed in the file.")
+    change: Any = parse_yaml(f"value: {value}")["value"]
+    for key in reversed(path.split(".")):
+        change = {key: change}
+    return dict(change)
+
+
 PRESET_FOLDER = Path(__file__).parent / "presets"
 
 
