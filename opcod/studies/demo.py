@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
@@ -32,7 +33,7 @@ PAIR: Final[Mapping[str, Mapping[str, Any]]] = {
     "grpo": {"method": {"algorithm": "grpo"}},
     "sdpo_equal_time": {"method": {"algorithm": "sdpo"}},
 }
-"""Arms of the first setting: two specialists. The last gets as many steps as fill the OPCoD run's time."""
+"""Arms of the first setting: two specialists. The last gets as many steps as fill the time of an OPCoD run."""
 
 GATES: Final = ("cognizance", "always", "never", "domain_selective")
 NOVICE: Final[Mapping[str, Mapping[str, Any]]] = {f"novice_{gate}": {"method": {"gate": {"strategy": gate}}} for gate in GATES}
@@ -113,11 +114,24 @@ def _run_seed(seed: int, arms: Sequence[str], folder: Path, done: Any, queue: An
     import torch
 
     torch.set_num_threads(1)
-    known = {one.arm: one for one in StudyResults.model_validate(done).results if one.seed == seed}
+    known = StudyResults.model_validate(done)
     for arm in arms:
-        if arm not in known:
-            known[arm] = run_arm(seed, arm, folder, opcod=known.get("opcod"), sdpo=known.get("sdpo"))
-            queue.put(known[arm].model_dump_json())
+        if known.find(seed, arm) is None:
+            known.results.append(run_arm(seed, arm, folder, known=known))
+            queue.put(known.results[-1].model_dump_json())
+
+
+def time_ratio(results: StudyResults) -> float:
+    """How many SDPO steps take the time of one OPCoD step: the median over seeds that ran both, since load distorts single runs.
+
+    Raises:
+        ValueError: no seed has run both.
+    """
+    pairs = [(results.find(seed, "opcod"), results.find(seed, "sdpo")) for seed in sorted({one.seed for one in results.results})]
+    ratios = [opcod.step_seconds / sdpo.step_seconds for opcod, sdpo in pairs if opcod and sdpo]
+    if not ratios:
+        raise ValueError("sdpo_equal_time needs results of opcod and sdpo")
+    return median(ratios)
 
 
 def arm_config(seed: int, arm: str, students: Mapping[str, str], *, steps_per_round: int | None = None) -> ExperimentConfig:
@@ -136,8 +150,8 @@ def arm_config(seed: int, arm: str, students: Mapping[str, str], *, steps_per_ro
     return parse_config(data)
 
 
-def run_arm(seed: int, arm: str, folder: Path, *, opcod: ArmResult | None = None, sdpo: ArmResult | None = None) -> ArmResult:
-    """One run, from its students to its summary.
+def run_arm(seed: int, arm: str, folder: Path, *, known: StudyResults) -> ArmResult:
+    """One run, from its students to its summary; the equal-time arm takes its steps from the `known` results.
 
     Raises:
         ValueError: the equal-time arm is asked for before the runs that it is measured against.
@@ -148,10 +162,7 @@ def run_arm(seed: int, arm: str, folder: Path, *, opcod: ArmResult | None = None
     students = {name: str(student_folder(seed, name, folder)) for name in names}
     steps = None
     if arm == "sdpo_equal_time":
-        if opcod is None or sdpo is None:
-            raise ValueError("sdpo_equal_time needs the results of opcod and sdpo")
-        own = load_preset("demo")["schedule"]["steps_per_round"]
-        steps = round(own * opcod.step_seconds / sdpo.step_seconds)
+        steps = round(load_preset("demo")["schedule"]["steps_per_round"] * time_ratio(known))
     config = arm_config(seed, arm, students, steps_per_round=steps)
     summary = _Summary(seed, arm, config)
     began = time.perf_counter()
