@@ -69,7 +69,6 @@ def train(
     stop = StopOnSignal()
     with JsonLinesSink(folder / "events.jsonl") as file_sink, JsonSink() if json_lines else ProgressSink(config) as shown:
         result = run(config, folder, FanOut(file_sink, shown), stop)
-    (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
     if result.outcome == "stopped":
         console.print(f"Stopped. Go on with the same command; the run is in {folder}.")
     else:

@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from opcod.config import ExperimentConfig
-from opcod.errors import CheckpointError, ResourceError
+from opcod.config import ExperimentConfig, parse_config, parse_yaml
+from opcod.errors import CheckpointError, ConfigError, ResourceError
 from opcod.types import Evaluation, GateDecision
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 FOLDER = "checkpoints"
 TUTORS = "tutors"
 """Frozen tutors' weights, in the run's folder."""
+CONFIG_FILE = "config.yaml"
+"""The run's configuration, in its folder since its first event."""
 FORMAT = 1
 
 
@@ -75,6 +77,30 @@ def config_digest(config: ExperimentConfig) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
+def check_folder(folder: Path, config: ExperimentConfig) -> None:
+    """See that the folder's run, if it holds one, has this configuration.
+
+    Raises:
+        CheckpointError: it has another.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        return
+    try:
+        same = config_digest(parse_config(parse_yaml(path.read_text(encoding="utf-8")))) == config_digest(config)
+    except ConfigError:
+        same = False
+    if not same:
+        raise _another_configuration(folder)
+
+
+def _another_configuration(folder: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{str(folder)!r} holds a run with another configuration.",
+        advice="Give a new folder, or the configuration that the run began with (it stands in config.yaml there).",
+    )
+
+
 class Checkpoints:
     """The checkpoints in a run's folder."""
 
@@ -85,31 +111,38 @@ class Checkpoints:
         self.keep = config.recording.keep_checkpoints
 
     def latest(self) -> Manifest | None:
-        """The newest checkpoint that is whole; a damaged one is passed over, and said so in the log.
+        """The newest checkpoint that is whole; a damaged one is deleted, and said so in the log.
+
+        States and frozen tutors that no checkpoint names go too: a run that starts or goes on here will write
+        them anew, and must not take what a damaged or an earlier run left for its own.
 
         Raises:
             CheckpointError: the folder's run has another configuration, or no checkpoint is whole.
         """
         paths = self._paths()
+        passed_over: list[Path] = []
         for path in paths:
             try:
                 manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
             except (ValidationError, OSError, UnicodeDecodeError) as error:
                 logger.warning("Checkpoint %s cannot be read and is passed over: %s", path.name, error)
+                passed_over.append(path)
                 continue
             if manifest.config_digest != self.digest:
-                raise CheckpointError(
-                    f"{str(self.run_folder)!r} holds a run with another configuration.",
-                    advice="Give a new folder, or the configuration that the run began with.",
-                )
+                raise _another_configuration(self.run_folder)
             if damaged := self._damaged(manifest):
                 logger.warning("Checkpoint %s is passed over: %s is missing or has another size.", path.name, damaged)
+                passed_over.append(path)
                 continue
+            for useless in passed_over:
+                useless.unlink()
+            self._sweep()
             return manifest
         if paths:
             raise CheckpointError(
                 f"None of the {len(paths)} checkpoints in {str(self.folder)!r} is whole.", advice="Start the run afresh in a new folder."
             )
+        self._sweep()
         return None
 
     def write(self, manifest: Manifest) -> None:
@@ -155,7 +188,7 @@ class Checkpoints:
                 continue
             named |= {self.run_folder / state.folder for state in manifest.students.values()}
             named |= {tutor_path(self.run_folder, name, steps) for name, steps in manifest.tutors.items()}
-        for folder in self.folder.iterdir():
+        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
             if folder.is_dir() and folder not in named:
                 shutil.rmtree(folder, ignore_errors=True)
         for file in (self.run_folder / TUTORS).glob("*.safetensors"):

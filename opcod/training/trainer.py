@@ -33,7 +33,7 @@ from opcod.events import (
 from opcod.feedback.gating import decide
 from opcod.feedback.prompts import check_templates
 from opcod.tasks.questions import DomainData, load_domains
-from opcod.training.checkpoints import FOLDER, Checkpoints, Manifest, StudentState, scores_of
+from opcod.training.checkpoints import CONFIG_FILE, FOLDER, Checkpoints, Manifest, StudentState, check_folder, scores_of
 from opcod.training.hosts import Hosts, open_hosts
 from opcod.training.sequence import SequenceNumbers
 from opcod.training.step import StepRecord
@@ -65,6 +65,7 @@ def train(config: ExperimentConfig, folder: Path, sink: EventSink, stop: StopSig
     """
     check_templates(config.method)
     domains = load_domains(config.domains)
+    check_folder(folder, config)
     checkpoints = Checkpoints(folder, config)
     start = checkpoints.latest()
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,6 +105,7 @@ class _Run:
     def go(self, start: Manifest | None) -> TrainingResult:
         facts: list[StudentFacts] = self._ask_all("check")
         if start is None:
+            (self.folder / CONFIG_FILE).write_text(self.config.to_yaml(), encoding="utf-8")
             self._open(facts)
         else:
             self._restore(start)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from opcod.errors import CheckpointError, ResourceError
-from opcod.training.checkpoints import Checkpoints, Manifest, load_state, save_state
+from opcod.training.checkpoints import CONFIG_FILE, Checkpoints, Manifest, check_folder, load_state, save_state
 from tests.unit.training.small_world import config
 
 TENSORS = {"weights": {"a": torch.arange(4096.0)}, "optimizer": {"updates": torch.tensor(3), "a": torch.ones(4096)}}
@@ -65,6 +65,39 @@ def test_only_the_last_checkpoints_are_kept_with_their_states(tmp_path: Path) ->
         checkpoints.write(manifest(tmp_path, checkpoints, seq=step, steps=step))
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["ann-000004", "ann-000005", Checkpoints.name(4), Checkpoints.name(5)]
+
+
+def test_a_damaged_state_is_written_anew_and_not_taken_for_whole(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, config())
+    for step in (1, 2):
+        checkpoints.write(manifest(tmp_path, checkpoints, seq=step, steps=step))
+    file = tmp_path / "checkpoints" / "ann-000002" / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-8])
+    latest = checkpoints.latest()
+    assert latest is not None
+    assert latest.seq == 1
+    checkpoints.write(manifest(tmp_path, checkpoints, seq=2, steps=2))
+    again = checkpoints.latest()
+    assert again is not None
+    assert again.seq == 2
+    assert torch.equal(load_state(tmp_path, again.students["ann"])["weights"]["a"], TENSORS["weights"]["a"])
+
+
+def test_what_a_run_left_before_its_first_checkpoint_is_not_taken_over(tmp_path: Path) -> None:
+    save_state(tmp_path, "ann", 0, TENSORS)
+    assert Checkpoints(tmp_path, config()).latest() is None
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_a_folder_keeps_to_its_configuration(tmp_path: Path) -> None:
+    check_folder(tmp_path, config())
+    (tmp_path / CONFIG_FILE).write_text(config().to_yaml(), encoding="utf-8")
+    check_folder(tmp_path, config(name="only renamed"))
+    with pytest.raises(CheckpointError, match="another configuration"):
+        check_folder(tmp_path, config(seed=1))
+    (tmp_path / CONFIG_FILE).write_text("nonsense", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="another configuration"):
+        check_folder(tmp_path, config())
 
 
 def test_a_folder_without_a_whole_checkpoint_is_refused(tmp_path: Path) -> None:
