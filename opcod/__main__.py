@@ -76,6 +76,22 @@ def train(
 
 
 @app.command()
+def sft(
+    file: Annotated[Path, typer.Argument(help="YAML: model, domains, and how to fine-tune.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the specialist to.")],
+) -> None:
+    """Make a specialist: fine-tune a model on the worked solutions of its domain."""
+    from opcod.students.specialist import make_specialist, parse_specialist
+
+    def say(step: int, steps: int, loss: float) -> None:
+        console.print(f"step {step} of {steps}: loss {loss:.4f}")
+
+    done = make_specialist(parse_specialist(parse_yaml(_read(file))), out, on_step=say)
+    skipped = f", {done.skipped} longer than the limit left out" if done.skipped else ""
+    console.print(f"Written to {out}: {done.examples} examples{skipped}.")
+
+
+@app.command()
 def report(folder: Annotated[Path, typer.Argument(help="A run's folder, with its events.jsonl.")]) -> None:
     """Print a run's results as Markdown."""
     from opcod.reporting import report_folder

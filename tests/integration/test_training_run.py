@@ -146,6 +146,38 @@ def test_a_phase_is_tutored_by_the_peer_as_the_round_began_or_as_its_own_phase_l
     assert phases == frozen_after
 
 
+def test_three_students_and_one_domain(tmp_path: Path) -> None:
+    """N = 3, D = 1: every rollout is tutored by the peer that scores best on its domain."""
+    preset = tiny()
+    names = {"student1": "densities", "student2": "protons", "student3": "novice"}
+    students = [{"name": name, "model": f"demo:{model}"} for name, model in names.items()]
+    domains = [preset.domains[0].model_dump(mode="json")]
+    result = run(tiny(students=students, domains=domains, schedule={"rounds": 1, "steps_per_round": 1}), tmp_path)
+    assert result.verdict is not None
+    assert set(result.verdict.students) == set(names)
+    events = read_events(tmp_path / "events.jsonl")
+    scores = {
+        e.evaluation.student: e.evaluation.score
+        for e in events
+        if isinstance(e, EvaluationFinished) and e.evaluation.split == "validation" and e.evaluation.round == 0
+    }
+    tutored = [event.exchange for event in events if isinstance(event, ExchangeRecorded)]
+    assert {exchange.tutee for exchange in tutored} == set(names)
+    for exchange in tutored:
+        peers = [score for name, score in scores.items() if name != exchange.tutee]
+        assert exchange.tutor is not None
+        assert scores[exchange.tutor] == max(peers)
+
+
+def test_adapters_in_bfloat16_go_on_bit_for_bit(tmp_path: Path) -> None:
+    config = tiny(compute={"dtype": "bfloat16", "adapters": {"rank": 4, "dropout": 0.1}}, schedule={"rounds": 1})
+    run(config, tmp_path / "whole")
+    assert run(config, tmp_path / "parts", stop_after=1).outcome == "stopped"
+    run(config, tmp_path / "parts")
+    assert facts(tmp_path / "parts") == facts(tmp_path / "whole")
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("algorithm", ["sdpo", "grpo"])
 def test_baselines_ask_no_tutor(tmp_path: Path, algorithm: str) -> None:
     run(tiny(method={"algorithm": algorithm}, schedule={"rounds": 1, "steps_per_round": 1}), tmp_path)
