@@ -24,9 +24,10 @@ from opcod.generation.tutoring import Tutor, ask_feedback
 from opcod.seeds import derive_seed
 from opcod.tasks.verifiers import Verifier
 from opcod.training.sampler import batch_questions
+from opcod.training.samples import Sample
 from opcod.training.step_metrics import StepFacts, step_metrics
 from opcod.training.update import Learner, ScoredResponse, UpdateReport, distill, reinforce, sampled_log_probs
-from opcod.types import BreakRescue, Exchange, Feedback, GateDecision, Question, Rollout, Scores
+from opcod.types import BreakRescue, Exchange, GateDecision, Question, Rollout, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +56,6 @@ class Tutee:
 
     def seed(self, purpose: str, step: int) -> int:
         return derive_seed(self.config.seed, purpose, self.name, step)
-
-
-@dataclass(slots=True)
-class Sample:
-    """One rollout on its way through the step; turned into an `Exchange` at its end."""
-
-    question: Question
-    group: int
-    prompt: list[int]
-    response: Response
-    rollout: Rollout
-    own_solution: str | None = None
-    tutor: str | None = None
-    feedback: Feedback | None = None
-    teacher_prompt: list[int] | None = None
-    teacher_text: str | None = None
-    loss: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

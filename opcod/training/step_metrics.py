@@ -7,16 +7,14 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import torch
 
 from opcod.distillation.self_teacher import shown_feedback
+from opcod.training.samples import Sample
 from opcod.training.update import UpdateReport
 from opcod.types import FeedbackOutcome
-
-if TYPE_CHECKING:
-    from opcod.training.step import Sample
 
 
 @dataclass(frozen=True, slots=True)
