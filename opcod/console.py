@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from types import TracebackType
 from typing import Self
@@ -35,6 +36,8 @@ class ProgressSink:
     """Progress for a person."""
 
     def __init__(self, config: ExperimentConfig) -> None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)  # a log that is followed shows each line as it comes
         self.config = config
         self.evaluations: list[Evaluation] = []
         self.steps = dict.fromkeys((student.name for student in config.students), 0)

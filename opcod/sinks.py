@@ -21,7 +21,7 @@ class JsonLinesSink:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.last = _mend(path) if path.exists() else 0
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8", buffering=1)  # by the line: others follow the file
 
     def emit(self, event: Event) -> None:
         if event.seq > self.last:
