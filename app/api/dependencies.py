@@ -9,6 +9,7 @@ from fastapi import Depends, Path, Query, Request
 from sqlalchemy import Engine
 from sqlmodel import Session
 
+from app.access.person import LOCAL, Person
 from app.db import reading
 from app.live import Bell
 from app.settings import Settings
@@ -29,6 +30,11 @@ def _bell(request: Request) -> Bell:
     return bell
 
 
+def _person(request: Request) -> Person:
+    person: Person = getattr(request.state, "person", LOCAL)
+    return person
+
+
 def _read_session(request: Request) -> Iterator[Session]:
     with reading(_engine(request)) as session:
         yield session
@@ -38,6 +44,8 @@ CurrentEngine = Annotated[Engine, Depends(_engine)]
 """For endpoints that write: ``with writing(engine) as session``, then ring, after it."""
 CurrentSettings = Annotated[Settings, Depends(_settings)]
 CurrentBell = Annotated[Bell, Depends(_bell)]
+CurrentPerson = Annotated[Person, Depends(_person)]
+"""Who asks. Their name is the actor of what they change, and the owner of what they make."""
 Reader = Annotated[Session, Depends(_read_session)]
 """A session for reading."""
 

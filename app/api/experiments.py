@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
 from app import experiments, launching, queries, shapes
-from app.api.dependencies import CurrentEngine, CurrentSettings, Cursor, ExperimentId, Limit, Reader
+from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Cursor, ExperimentId, Limit, Reader
 from app.db import reading, writing
 
 router = APIRouter(tags=["experiments"])
@@ -74,8 +74,10 @@ def read(experiment_id: ExperimentId, session: Reader) -> shapes.Experiment:
 
 
 @router.post("/experiments/{experiment_id}/runs", status_code=status.HTTP_201_CREATED)
-def start(experiment_id: ExperimentId, engine: CurrentEngine, settings: CurrentSettings, body: NewRun | None = None) -> shapes.Run:
+def start(
+    experiment_id: ExperimentId, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson, body: NewRun | None = None
+) -> shapes.Run:
     """Queue a run of the experiment. Data and students are looked at again, since they may have gone meanwhile."""
-    run_id = launching.start(engine, settings.broker_url, experiment_id, name=body.name if body else None)
+    run_id = launching.start(engine, settings.broker_url, experiment_id, name=body.name if body else None, actor=person.name)
     with reading(engine) as session:
         return queries.run(session, run_id)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from app import launching, queries, shapes
-from app.api.dependencies import CurrentEngine, CurrentSettings, Cursor, Limit, Reader, RunId
+from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Cursor, Limit, Reader, RunId
 from app.db import reading
 from app.runs import RunStatus
 
@@ -49,17 +49,17 @@ def read(run_id: RunId, session: Reader) -> shapes.Run:
 
 
 @router.post("/runs/{run_id}:stop")
-def stop(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings) -> shapes.Run:
+def stop(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson) -> shapes.Run:
     """Stop a run: at once while it waits, at its next checkpoint while it trains. It can be resumed."""
-    launching.stop(engine, settings.broker_url, run_id)
+    launching.stop(engine, settings.broker_url, run_id, actor=person.name)
     with reading(engine) as session:
         return queries.run(session, run_id)
 
 
 @router.post("/runs/{run_id}:resume")
-def resume(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings) -> shapes.Run:
+def resume(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson) -> shapes.Run:
     """Queue a stopped or failed run again; it goes on from its last checkpoint."""
-    launching.resume(engine, settings.broker_url, run_id)
+    launching.resume(engine, settings.broker_url, run_id, actor=person.name)
     with reading(engine) as session:
         return queries.run(session, run_id)
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app import experiments, launching, queries
-from app.api.dependencies import CurrentEngine, CurrentSettings, Reader
+from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Reader
 from app.db import reading, writing
 from app.templating import render
 from app.web import launch
@@ -36,7 +36,7 @@ def validate(request: Request, session: Reader, pairs: Pairs) -> Response:
 
 
 @router.post("/experiments")
-def create(request: Request, engine: CurrentEngine, settings: CurrentSettings, pairs: Pairs) -> Response:
+def create(request: Request, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson, pairs: Pairs) -> Response:
     """Make the experiment and queue its run; or show what is wrong."""
     sent = launch.submission(pairs)
     config, _ = launch.judge(sent)
@@ -55,4 +55,4 @@ def create(request: Request, engine: CurrentEngine, settings: CurrentSettings, p
             earlier = queries.run_list(session, experiment_id=experiment.id, limit=1).items
         if earlier:
             return go_to(request, f"/runs/{earlier[0].id}")
-    return go_to(request, f"/runs/{launching.start(engine, settings.broker_url, experiment.id)}")
+    return go_to(request, f"/runs/{launching.start(engine, settings.broker_url, experiment.id, actor=person.name)}")

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sse_starlette import EventSourceResponse
 
 from app import launching, queries
-from app.api.dependencies import CurrentBell, CurrentEngine, CurrentSettings, Reader
+from app.api.dependencies import CurrentBell, CurrentEngine, CurrentPerson, CurrentSettings, Reader
 from app.db import reading
 from app.errors import Conflict
 from app.page_queries import results_of, run_head, run_page, runs_list
@@ -86,15 +86,15 @@ async def live(
 
 
 @router.post("/runs/{run_id:int}/stop")
-def stop(request: Request, run_id: int, engine: CurrentEngine, settings: CurrentSettings) -> Response:
+def stop(request: Request, run_id: int, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson) -> Response:
     """Ask the run to stop."""
-    return _change(request, run_id, engine, lambda: launching.stop(engine, settings.broker_url, run_id))
+    return _change(request, run_id, engine, lambda: launching.stop(engine, settings.broker_url, run_id, actor=person.name))
 
 
 @router.post("/runs/{run_id:int}/resume")
-def resume(request: Request, run_id: int, engine: CurrentEngine, settings: CurrentSettings) -> Response:
+def resume(request: Request, run_id: int, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson) -> Response:
     """Queue the run again."""
-    return _change(request, run_id, engine, lambda: launching.resume(engine, settings.broker_url, run_id))
+    return _change(request, run_id, engine, lambda: launching.resume(engine, settings.broker_url, run_id, actor=person.name))
 
 
 def _change(request: Request, run_id: int, engine: Engine, change: Any) -> Response:
