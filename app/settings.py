@@ -21,6 +21,10 @@ class Settings(BaseSettings):
     port: int = Field(8000, description="Port to listen on.", ge=0, le=65_535)
     lease_seconds: float = Field(30.0, description="How long a worker's claim holds without a heartbeat.", gt=0)
     reap_seconds: float = Field(3.0, description="How often lapsed leases and unclaimed runs are looked for.", gt=0)
+    outbound_allow: list[str] = Field(
+        default_factory=list,
+        description='Hosts and networks that webhooks may reach although they are private, as a JSON list: `["hooks.lan", "10.0.0.0/8"]`.',
+    )
 
     @field_validator("home")
     @classmethod
