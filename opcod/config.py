@@ -209,7 +209,9 @@ class RecordingConfig(_Section):
     """What is kept."""
 
     checkpoint_every_steps: int = _field(10, "Updates between checkpoints inside a phase.", unit="updates", ge=1)
-    keep_checkpoints: int = _field(2, "Checkpoints kept; older ones are deleted.", ge=1, le=1000)
+    keep_checkpoints: int = _field(2, "Newest checkpoints kept; older ones are deleted.", ge=1, le=1000)
+    keep_first: bool = _field(False, "Keep the first checkpoint too: the students as they came.")
+    keep_best: bool = _field(False, "Keep the checkpoint with the best mean validation score too.")
 
 
 class AdaptersConfig(_Section):

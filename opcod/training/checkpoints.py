@@ -1,7 +1,8 @@
 """Resumable states of a run on disk: safetensors and JSON only.
 
-A checkpoint is a manifest that names one state folder a student. It is written after every event before
-it is durable and every state it names is whole, so that what a manifest promises is always there. Random
+A checkpoint is a manifest that names one state folder a student, and each file with its size and SHA-256.
+It is written after every event before it is durable and every file it names is whole and on the disk, so
+that what a manifest promises was there; what was damaged since is found out before it is used. Random
 state needs no keeping: every draw's seed follows from the step (`opcod.seeds`), so the step is the state.
 """
 
@@ -12,54 +13,37 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from opcod.config import ExperimentConfig, parse_config, parse_yaml
 from opcod.errors import CheckpointError, ConfigError, ResourceError
-from opcod.types import Evaluation, GateDecision
+from opcod.training.manifest import (
+    CONFIG_FILE,
+    FOLDER,
+    TUTORS,
+    FileRecord,
+    Manifest,
+    StudentState,
+    damage,
+    manifest_name,
+    manifest_paths,
+    read_manifest,
+    record_files,
+    sync_folder,
+    tutor_file,
+)
+from opcod.types import Evaluation
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "checkpoints"
-TUTORS = "tutors"
-"""Frozen tutors' weights, in the run's folder."""
-CONFIG_FILE = "config.yaml"
-"""The run's configuration, in its folder since its first event."""
-FORMAT = 1
-
-
-class StudentState(BaseModel):
-    """Where one student's state lies, relative to the run's folder, and the size of its files in bytes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    steps: int
-    folder: str
-    files: dict[str, int]
-
-
-class Manifest(BaseModel):
-    """A checkpoint: all that a run needs to go on from the given place."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: int = FORMAT
-    seq: int
-    """Number of the checkpoint's own event: later checkpoints have larger ones."""
-    config_digest: str
-    round: int
-    decisions: list[GateDecision]
-    evaluations: list[Evaluation]
-    students: dict[str, StudentState]
-    tutors: dict[str, int]
-    """Frozen tutor -> its updates when it was frozen."""
+Tell = Callable[[str], None]
+"""Takes what the run's owner should know, in words."""
 
 
 def scores_of(evaluations: list[Evaluation], *, round: int, split: str) -> dict[str, dict[str, float]]:
@@ -73,7 +57,7 @@ def scores_of(evaluations: list[Evaluation], *, round: int, split: str) -> dict[
 
 def config_digest(config: ExperimentConfig) -> str:
     """What must be equal for a checkpoint to fit: all of the configuration but its name and what is kept."""
-    data = config.model_dump(mode="json", exclude={"name": True, "recording": {"keep_checkpoints"}})
+    data = config.model_dump(mode="json", exclude={"name": True, "recording": {"keep_checkpoints", "keep_first", "keep_best"}})
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
@@ -102,94 +86,97 @@ def _another_configuration(folder: Path) -> CheckpointError:
 
 
 class Checkpoints:
-    """The checkpoints in a run's folder."""
+    """The checkpoints in a run's folder. `tell` hears of damaged ones that were passed over."""
 
-    def __init__(self, folder: Path, config: ExperimentConfig) -> None:
+    def __init__(self, folder: Path, config: ExperimentConfig, tell: Tell = logger.warning) -> None:
         self.run_folder = folder
         self.folder = folder / FOLDER
         self.digest = config_digest(config)
-        self.keep = config.recording.keep_checkpoints
+        self.recording = config.recording
+        self.tell = tell
+        self._known: Mapping[str, FileRecord] = {}
 
     def latest(self) -> Manifest | None:
-        """The newest checkpoint that is whole; a damaged one is deleted, and said so in the log.
+        """The newest checkpoint that is whole; those that are newer and damaged are told of and deleted.
 
-        States and frozen tutors that no checkpoint names go too: a run that starts or goes on here will write
-        them anew, and must not take what a damaged or an earlier run left for its own.
+        None where there is none, or none is whole: the run then starts afresh, and a run's steps and events
+        come out as they did before. States and frozen tutors that no checkpoint names are deleted too: a run that
+        starts or goes on here will write them anew, and must not take what a damaged or an earlier run left for its own.
 
         Raises:
-            CheckpointError: the folder's run has another configuration, or no checkpoint is whole.
+            CheckpointError: the folder's run has another configuration.
         """
-        paths = self._paths()
-        passed_over: list[Path] = []
-        for path in paths:
-            try:
-                manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-            except (ValidationError, OSError, UnicodeDecodeError) as error:
-                logger.warning("Checkpoint %s cannot be read and is passed over: %s", path.name, error)
-                passed_over.append(path)
+        damaged: list[tuple[Path, str]] = []
+        found: Manifest | None = None
+        for path in manifest_paths(self.run_folder):
+            manifest = read_manifest(path)
+            if manifest is None:
+                damaged.append((path, f"Checkpoint {path.name} cannot be read"))
                 continue
             if manifest.config_digest != self.digest:
                 raise _another_configuration(self.run_folder)
-            if damaged := self._damaged(manifest):
-                logger.warning("Checkpoint %s is passed over: %s is missing or has another size.", path.name, damaged)
-                passed_over.append(path)
+            if fault := damage(self.run_folder, manifest):
+                damaged.append((path, f"The checkpoint of {manifest.place} is damaged: {fault}"))
                 continue
-            for useless in passed_over:
-                useless.unlink()
-            self._sweep()
-            return manifest
-        if paths:
-            raise CheckpointError(
-                f"None of the {len(paths)} checkpoints in {str(self.folder)!r} is whole.", advice="Start the run afresh in a new folder."
-            )
+            found = manifest
+            break
+        place = f"goes on from the one before, of {found.place}" if found else "starts afresh, as no checkpoint is whole"
+        for path, fault in damaged:
+            self.tell(f"{fault}. The run {place}.")
+            path.unlink(missing_ok=True)
+        self._known = found.files if found else {}
         self._sweep()
-        return None
+        return found
 
-    def write(self, manifest: Manifest) -> None:
-        """Write the manifest, then delete the checkpoints that are no longer kept.
+    def write(self, manifest: Manifest) -> Manifest:
+        """Write the manifest with the record of its files, then delete the checkpoints that are no longer kept. Returns it whole.
 
         Raises:
-            ResourceError: the disk is full or not writable.
+            ResourceError: the disk is full or not writable; the checkpoints before stay as they are.
         """
-        path = self.folder / self.name(manifest.seq)
-        with explained_disk_errors(path):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            partial.write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-            os.replace(partial, path)
-        for old in self._paths()[self.keep :]:
-            old.unlink(missing_ok=True)
+        path = self.folder / manifest_name(manifest.seq)
+        partial = path.with_suffix(".partial")
+        try:
+            with explained_disk_errors(path):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                new = [name for name in manifest.paths if name not in self._known]
+                records = {**self._known, **record_files(self.run_folder, new)}
+                manifest = manifest.model_copy(update={"files": {name: records[name] for name in manifest.paths}})
+                for folder in {(self.run_folder / name).parent for name in new}:
+                    sync_folder(folder)
+                with partial.open("w", encoding="utf-8") as file:
+                    file.write(manifest.model_dump_json(indent=1))
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, path)
+                sync_folder(self.folder)
+        finally:
+            partial.unlink(missing_ok=True)
+        self._known = manifest.files
+        kept = self._kept([(path, found) for path in manifest_paths(self.run_folder) if (found := read_manifest(path))])
+        for old in manifest_paths(self.run_folder):
+            if old not in kept:
+                old.unlink(missing_ok=True)
         self._sweep()
+        return manifest
 
-    @staticmethod
-    def name(seq: int) -> str:
-        """File name of the checkpoint with this event number."""
-        return f"checkpoint-{seq:020d}.json"
-
-    def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob("checkpoint-*.json"), reverse=True)
-
-    def _damaged(self, manifest: Manifest) -> str | None:
-        sizes = {f"{state.folder}/{name}": size for state in manifest.students.values() for name, size in state.files.items()}
-        for name, size in sizes.items():
-            file = self.run_folder / name
-            if not file.is_file() or file.stat().st_size != size:
-                return name
-        frozen = (tutor_path(self.run_folder, name, steps) for name, steps in manifest.tutors.items())
-        return next((f"{TUTORS}/{path.name}" for path in frozen if not path.is_file()), None)
+    def _kept(self, found: Sequence[tuple[Path, Manifest]]) -> set[Path]:
+        """Which of the checkpoints, newest first, the configuration keeps."""
+        kept = [path for path, _ in found[: self.recording.keep_checkpoints]]
+        if self.recording.keep_first and found:
+            kept.append(found[-1][0])
+        validated = [(manifest.score, path) for path, manifest in reversed(found) if manifest.score is not None]
+        if self.recording.keep_best and validated:
+            kept.append(max(validated, key=lambda entry: entry[0])[1])  # of equals, the earliest
+        return set(kept)
 
     def _sweep(self) -> None:
         """Delete states and frozen tutors that no kept manifest names."""
-        named: set[Path] = set()
-        for path in self._paths():
-            try:
-                manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
-            except ValidationError:
-                continue
-            named |= {self.run_folder / state.folder for state in manifest.students.values()}
-            named |= {tutor_path(self.run_folder, name, steps) for name, steps in manifest.tutors.items()}
+        manifests = [manifest for path in manifest_paths(self.run_folder) if (manifest := read_manifest(path))]
+        named = {self.run_folder / path for manifest in manifests for path in manifest.paths}
+        folders = {path.parent for path in named}
         for folder in self.folder.iterdir() if self.folder.is_dir() else ():
-            if folder.is_dir() and folder not in named:
+            if folder.is_dir() and folder not in folders:
                 shutil.rmtree(folder, ignore_errors=True)
         for file in (self.run_folder / TUTORS).glob("*.safetensors"):
             if file not in named:
@@ -198,7 +185,7 @@ class Checkpoints:
 
 def tutor_path(run_folder: Path, name: str, steps: int) -> Path:
     """Where a student's weights after `steps` updates lie frozen, as a tutor."""
-    return run_folder / TUTORS / f"{name}-{steps:06d}.safetensors"
+    return run_folder / TUTORS / tutor_file(name, steps)
 
 
 def save_state(run_folder: Path, student: str, steps: int, tensors: Mapping[str, Mapping[str, Tensor]]) -> StudentState:

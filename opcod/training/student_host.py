@@ -25,7 +25,8 @@ from opcod.students.lora import load_trainable_state, trainable_state
 from opcod.students.references import check_top_k
 from opcod.tasks.questions import DomainData
 from opcod.tasks.verifiers import make_verifier
-from opcod.training.checkpoints import StudentState, explained_disk_errors, load_state, save_state, tutor_path
+from opcod.training.checkpoints import explained_disk_errors, load_state, save_state, tutor_path
+from opcod.training.manifest import StudentState
 from opcod.training.optimizer import Optimizer
 from opcod.training.sampler import balanced_subset
 from opcod.training.step import StepRecord, Tutee, Tutoring, run_step
@@ -96,8 +97,11 @@ class StudentHost:
             with explained_disk_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 partial = path.with_suffix(".partial")
-                save_file(trainable_state(self.student.model), partial)
-                partial.replace(path)
+                try:
+                    save_file(trainable_state(self.student.model), partial)
+                    partial.replace(path)
+                finally:
+                    partial.unlink(missing_ok=True)
 
     def begin_phase(self, decisions: Sequence[GateDecision], scores: Mapping[str, Scores], tutor_steps: Mapping[str, int]) -> None:
         """Load the peers that may tutor this student, as they were frozen after the given number of steps."""

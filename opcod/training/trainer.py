@@ -33,8 +33,9 @@ from opcod.events import (
 from opcod.feedback.gating import decide
 from opcod.feedback.prompts import check_templates
 from opcod.tasks.questions import DomainData, load_domains
-from opcod.training.checkpoints import CONFIG_FILE, FOLDER, Checkpoints, Manifest, StudentState, check_folder, scores_of
+from opcod.training.checkpoints import Checkpoints, Tell, check_folder, explained_disk_errors, scores_of
 from opcod.training.hosts import Hosts, open_hosts
+from opcod.training.manifest import CONFIG_FILE, FOLDER, Manifest, StudentState, manifest_name
 from opcod.training.sequence import SequenceNumbers
 from opcod.training.step import StepRecord
 from opcod.training.student_host import StudentFacts
@@ -54,11 +55,12 @@ class TrainingResult:
     verdict: Verdict | None = None
 
 
-def train(config: ExperimentConfig, folder: Path, sink: EventSink, stop: StopSignal) -> TrainingResult:
-    """Run an experiment in `folder`, going on from its newest checkpoint if it holds one.
+def train(config: ExperimentConfig, folder: Path, sink: EventSink, stop: StopSignal, tell: Tell = logger.warning) -> TrainingResult:
+    """Run an experiment in `folder`, going on from its newest whole checkpoint if it holds one.
 
     Events reach `sink` in rising order of `seq`; after a resume those since the checkpoint come again with
-    the same numbers. On `stop` the run checkpoints after the step under way and returns.
+    the same numbers. On `stop` the run checkpoints after the step under way and returns. `tell` hears, in words,
+    what happened to the run and is no event of it, such as a damaged checkpoint that was passed over.
 
     Raises:
         UserError: the configuration, data, students or resources are at fault; nothing half-made remains.
@@ -66,7 +68,7 @@ def train(config: ExperimentConfig, folder: Path, sink: EventSink, stop: StopSig
     check_templates(config.method)
     domains = load_domains(config.domains)
     check_folder(folder, config)
-    checkpoints = Checkpoints(folder, config)
+    checkpoints = Checkpoints(folder, config, tell)
     start = checkpoints.latest()
     folder.mkdir(parents=True, exist_ok=True)
     with open_hosts(config, folder, domains) as hosts:
@@ -104,8 +106,8 @@ class _Run:
 
     def go(self, start: Manifest | None) -> TrainingResult:
         facts: list[StudentFacts] = self._ask_all("check")
+        self._write_config()
         if start is None:
-            (self.folder / CONFIG_FILE).write_text(self.config.to_yaml(), encoding="utf-8")
             self._open(facts)
         else:
             self._restore(start)
@@ -115,6 +117,13 @@ class _Run:
             if not self._phases(round, decisions):
                 return TrainingResult("stopped")
         return TrainingResult("completed", self._close())
+
+    def _write_config(self) -> None:
+        path = self.folder / CONFIG_FILE
+        partial = path.with_suffix(".partial")
+        with explained_disk_errors(path):
+            partial.write_text(self.config.to_yaml(), encoding="utf-8")
+            partial.replace(path)  # whole or not at all: half a configuration would look like another run's
 
     def _open(self, facts: list[StudentFacts]) -> None:
         self.numbers.go_to(0)
@@ -255,7 +264,7 @@ class _Run:
         saved = self.hosts.ask(*((name, "save", ()) for name in moved))
         self.states.update(zip(moved, saved, strict=True))
         seq = self.numbers.next()
-        path = f"{FOLDER}/{self.checkpoints.name(seq)}"
+        path = f"{FOLDER}/{manifest_name(seq)}"
         size = sum(sum(state.files.values()) for state in self.states.values())
         self._emit(CheckpointSaved(round=round, steps=dict(self.steps), path=path, size_bytes=size))
         self.sink.flush()
@@ -268,9 +277,18 @@ class _Run:
                 evaluations=self.evaluations,
                 students=self.states,
                 tutors=self.tutors,
+                score=self._score(round),
             )
         )
         self.saved_at = (round, dict(self.steps))
+
+    def _score(self, round: int) -> float | None:
+        """Mean validation score of the weights as they are; None unless they are those that the round began with."""
+        if any(steps != (round - 1) * self.K for steps in self.steps.values()):
+            return None
+        scores = scores_of(self.evaluations, round=round - 1, split="validation")
+        found = [score for domains in scores.values() for score in domains.values()]
+        return sum(found) / len(found) if found else None
 
     def _go_to_step(self, tutee: str, round: int, step: int) -> None:
         place, in_round = self.students.index(tutee) + 1, step - (round - 1) * self.K
