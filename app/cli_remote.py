@@ -52,7 +52,7 @@ def launch(
         except (OSError, UnicodeDecodeError) as error:
             raise ServiceError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.", advice="Name a YAML file.") from None
     with Client(url) as client:
-        _show_run(client, client.launch(experiment), as_json)
+        _show_run(client, client.launch(experiment).model_dump(mode="json"), as_json)
 
 
 def runs(

@@ -233,4 +233,4 @@ def _announce(supervisor: Supervisor, url: str, home: Path, preset: str | None) 
             except UserError as error:
                 supervisor.say(f"the preset {preset} was not launched: {error}")
             else:
-                supervisor.say(f"run {run['id']} of the preset {preset} is under way: {url}/runs/{run['id']}")
+                supervisor.say(f"run {run.id} of the preset {preset} is under way: {url}/runs/{run.id}")

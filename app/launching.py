@@ -8,7 +8,7 @@ from app import live, queue, runs
 from app.db import reading, writing
 from app.errors import NotFound
 from app.experiments import check_deeply
-from app.runs import RunStatus
+from app.statuses import RunStatus
 from app.tables import ExperimentRow
 from opcod.config import parse_config
 

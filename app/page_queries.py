@@ -15,7 +15,7 @@ from sqlmodel import Session, col, select
 
 from app import queries, shapes
 from app.errors import Conflict
-from app.runs import RunStatus
+from app.statuses import RunStatus
 from app.tables import EventRow, ExperimentRow, GateDecisionRow, RunRow
 from app.web.contexts import LIVE, Cast, Verdict, cast_of
 from app.web.results import RunResults, run_results
@@ -135,7 +135,7 @@ def run_head(session: Session, run_id: int, *, refused: Conflict | None = None) 
     """
     run = queries.run(session, run_id)
     line = _line(run, _latest_gates(session, [run]))
-    latest = queries.transitions(session, run_id)[-1]
+    latest = queries.transitions(session, run_id, newest_first=True, limit=1).items[0]
     return RunHead(
         run=run,
         preset=session.get_one(ExperimentRow, run.experiment_id).preset,

@@ -116,10 +116,15 @@ def outcomes(session: Session, run_id: int) -> dict[str, int]:
     return {outcome: count for outcome, count in session.exec(counted).all()}
 
 
-def transitions(session: Session, run_id: int) -> list[shapes.Transition]:
-    """The run's history, oldest first."""
-    rows = session.exec(select(TransitionRow).where(col(TransitionRow.run_id) == run_id).order_by(col(TransitionRow.id))).all()
-    return [shapes.Transition.model_validate(row) for row in rows]
+def transitions(
+    session: Session, run_id: int, *, after: int | None = None, newest_first: bool = False, limit: int = 1000
+) -> shapes.Listing[shapes.Transition]:
+    """The run's history, oldest first or newest first."""
+    rows = select(TransitionRow).where(col(TransitionRow.run_id) == run_id)
+    rows = rows.order_by(col(TransitionRow.id).desc() if newest_first else col(TransitionRow.id))
+    if after is not None:
+        rows = rows.where(col(TransitionRow.id) < after if newest_first else col(TransitionRow.id) > after)
+    return _page(session, rows, limit, shapes.Transition)
 
 
 def metric_names(session: Session, run_id: int) -> list[str]:

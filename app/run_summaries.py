@@ -9,7 +9,8 @@ from typing import Any, cast
 from sqlmodel import Session, col, select
 
 from app import shapes
-from app.runs import RunStatus, queued
+from app.runs import queued
+from app.statuses import RunStatus
 from app.tables import EvaluationRow, ExperimentRow, GateDecisionRow, RunRow, StepRow
 
 PACE_STEPS = 40

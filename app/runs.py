@@ -25,9 +25,9 @@ from sqlmodel import Session, col, select
 
 from app.db import now
 from app.errors import Conflict, LeaseLost, NotFound
+from app.statuses import RunStatus
 from app.tables import AttemptRow, EventRow, ExperimentRow, RunRow, TransitionRow
 
-RunStatus = Literal["queued", "starting", "running", "pausing", "paused", "stopping", "stopped", "failed", "completed"]
 Ending = Literal["completed", "stopped", "failed"]
 
 HELD: tuple[RunStatus, ...] = ("starting", "running", "stopping")

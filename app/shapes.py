@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.runs import RunStatus
+from app.statuses import RunStatus
 from opcod.types import FeedbackOutcome
 
 T = TypeVar("T")
@@ -32,6 +32,13 @@ class Experiment(Shape):
     preset: str | None = Field(description="The preset that it was made from.")
     config: dict[str, Any] = Field(description="The whole configuration, defaults included: the YAML file's model.")
     created_at: datetime
+
+
+class Checked(Shape):
+    """The answer to a dry run."""
+
+    valid: bool
+    config: dict[str, Any] = Field(description="The whole configuration, defaults included.")
 
 
 class Progress(Shape):
@@ -111,6 +118,7 @@ class Run(Shape):
 class Transition(Shape):
     """One change of a run's status."""
 
+    id: int = Field(description="Rises with time.")
     at: datetime
     from_status: RunStatus | None
     to_status: RunStatus
@@ -226,6 +234,28 @@ class BreakRescueShape(Shape):
     wrong_before: int
     rescued: int
     rescue_rate: float | None
+
+
+class Report(Shape):
+    """A run in one document."""
+
+    run: Run
+    config: dict[str, Any] = Field(description="The run's own settings.")
+    evaluations: list[EvaluationShape]
+    gate_decisions: list[GateDecisionShape]
+    break_rescue: list[BreakRescueShape]
+    outcomes: dict[str, int] = Field(description="Feedbacks by outcome.")
+    history: list[Transition]
+
+
+class StreamEvent(Shape):
+    """Something that happened in a run: names and numbers, never the thing itself."""
+
+    id: int = Field(description="Arrival number: send it as `Last-Event-ID` to go on after it.")
+    kind: str = Field(description="A training event's kind, or `status_changed`.")
+    seq: int | None = Field(description="Place in the run; null for a change of status.")
+    at: datetime
+    data: dict[str, Any] = Field(description="Which round, step, student or status it is about.")
 
 
 class CheckpointShape(Shape):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Depends, Path, Query, Request
 from sqlalchemy import Engine
@@ -54,3 +54,4 @@ RunId = Annotated[int, Path(description="The run's id.", ge=1, le=LARGEST_ID)]
 ExperimentId = Annotated[int, Path(description="The experiment's id.", ge=1, le=LARGEST_ID)]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
 Limit = Annotated[int, Query(description="Items a page.", ge=1, le=500)]
+Order = Annotated[Literal["oldest", "newest"], Query(description="Which come first.")]

@@ -26,20 +26,13 @@ class NewExperiment(BaseModel):
     config: dict[str, Any] | None = Field(None, description="The YAML file's model: all of it, or what differs from the preset.")
 
 
-class Checked(BaseModel):
-    """The answer to a dry run."""
-
-    valid: bool
-    config: dict[str, Any] = Field(description="The whole configuration, defaults included.")
-
-
 class NewRun(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str | None = Field(None, description="What you call the run; empty: the experiment's name.", max_length=200)
 
 
-@router.post("/experiments", status_code=status.HTTP_201_CREATED, response_model=shapes.Experiment | Checked)
+@router.post("/experiments", status_code=status.HTTP_201_CREATED, response_model=shapes.Experiment | shapes.Checked)
 def create(
     body: NewExperiment,
     response: Response,
@@ -48,12 +41,12 @@ def create(
     idempotency_key: Annotated[
         str | None, Header(description="A request that is sent again with the same key makes no second experiment.", max_length=200)
     ] = None,
-) -> shapes.Experiment | Checked:
+) -> shapes.Experiment | shapes.Checked:
     """Make an experiment. All that can be checked without loading a model is checked first: data files, students, templates."""
     config = experiments.check_experiment(body.name, body.preset, body.config)
     if dry_run:
         response.status_code = status.HTTP_200_OK
-        return Checked(valid=True, config=config.model_dump(mode="json"))
+        return shapes.Checked(valid=True, config=config.model_dump(mode="json"))
     with writing(engine) as session:
         experiment, new = experiments.create(session, config, preset=body.preset, idempotency_key=idempotency_key)
     if not new:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query
 
 from app import logs, queries, shapes
-from app.api.dependencies import CurrentSettings, Cursor, Limit, Reader, RunId
+from app.api.dependencies import CurrentSettings, Cursor, Limit, Order, Reader, RunId
 from opcod.types import FeedbackOutcome
 
 router = APIRouter(tags=["records"])
@@ -53,7 +53,7 @@ def exchanges(
     correct: bool | None = None,
     in_loss: bool | None = None,
     outcome: Outcomes = None,
-    order: Annotated[Literal["oldest", "newest"], Query(description="Which come first.")] = "oldest",
+    order: Order = "oldest",
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> shapes.Listing[shapes.Exchange]:

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
 
 from app import launching, queries, shapes
-from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Cursor, Limit, Reader, RunId
+from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Cursor, Limit, Order, Reader, RunId
 from app.db import reading
-from app.runs import RunStatus
+from app.statuses import RunStatus
 
 router = APIRouter(tags=["runs"])
-
-
-class Report(BaseModel):
-    """A run in one document."""
-
-    run: shapes.Run
-    config: dict[str, Any] = Field(description="The run's own settings.")
-    evaluations: list[shapes.EvaluationShape]
-    gate_decisions: list[shapes.GateDecisionShape]
-    break_rescue: list[shapes.BreakRescueShape]
-    outcomes: dict[str, int] = Field(description="Feedbacks by outcome.")
-    history: list[shapes.Transition]
 
 
 @router.get("/runs")
@@ -65,22 +52,24 @@ def resume(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings, pers
 
 
 @router.get("/runs/{run_id}/transitions")
-def transitions(run_id: RunId, session: Reader) -> shapes.Listing[shapes.Transition]:
-    """Every change of the run's status, oldest first."""
+def transitions(
+    run_id: RunId, session: Reader, order: Order = "oldest", cursor: Cursor = None, limit: Limit = 500
+) -> shapes.Listing[shapes.Transition]:
+    """Every change of the run's status."""
     queries.run_row(session, run_id)
-    return shapes.Listing(items=queries.transitions(session, run_id))
+    return queries.transitions(session, run_id, after=queries.cursor(cursor), newest_first=order == "newest", limit=limit)
 
 
 @router.get("/runs/{run_id}/report")
-def report(run_id: RunId, session: Reader) -> Report:
+def report(run_id: RunId, session: Reader) -> shapes.Report:
     """The run in one document."""
     run = queries.run(session, run_id)
-    return Report(
+    return shapes.Report(
         run=run,
         config=queries.experiment(session, run.experiment_id).config,
         evaluations=queries.evaluations(session, run_id, limit=100_000).items,
         gate_decisions=queries.gate_decisions(session, run_id, limit=100_000).items,
         break_rescue=queries.break_rescues(session, run_id, limit=100_000).items,
         outcomes=queries.outcomes(session, run_id),
-        history=queries.transitions(session, run_id),
+        history=queries.transitions(session, run_id, limit=100_000).items,
     )

@@ -67,7 +67,7 @@ class Studio:
 
     def launch(self, preset: str, **config: Any) -> int:
         run = self.client.launch({"preset": preset, "config": config})
-        return int(run["id"])
+        return run.id
 
     def run(self, run_id: int) -> dict[str, Any]:
         run: dict[str, Any] = self.client.request("GET", f"/runs/{run_id}")

@@ -1,0 +1,341 @@
+"""The client that awaits. `synchronous.py` is made from it: after a change, `python -m app.client.generate`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+import anyio
+import httpx
+
+from app import shapes
+from app.client.errors import ServiceError, no_answer, not_ours, refusal
+from app.client.sse import EventReader
+
+API = "/api/v1"
+DEFAULT_URL = "http://127.0.0.1:8000"
+ENDED = ("completed", "stopped", "failed")
+PAGE = 200
+RECONNECT_SECONDS = 1.0
+"""Pause before a broken stream is opened again."""
+SILENCE_SECONDS = 60.0
+"""A stream that says nothing for so long, not even that it lives, is broken."""
+
+S = TypeVar("S", bound=shapes.Shape)
+Filters = Mapping[str, Any]
+
+
+class AsyncClient:
+    """Talks to one server. Every method raises `ServiceError` with the server's own words.
+
+    Args:
+        url: the server's address; `OPCOD_URL`, or this machine's port 8000, where it is not given.
+        token: an API token; `OPCOD_TOKEN` where it is not given, none where neither is.
+        timeout: seconds that an answer may take. Streams and exports may last longer.
+        transport: for tests, what carries requests instead of the network.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.url = (url or os.environ.get("OPCOD_URL") or DEFAULT_URL).rstrip("/")
+        token = token or os.environ.get("OPCOD_TOKEN")
+        headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        self._http = httpx.AsyncClient(base_url=self.url + API, timeout=timeout, headers=headers, transport=transport)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let the connections go."""
+        await self._http.aclose()
+
+    # ---------- plain requests ----------
+
+    async def request(self, method: str, path: str, **arguments: Any) -> Any:
+        """Plain data of any path's answer, for what has no method here; None where the answer is empty."""
+        response = await self._send(method, path, **arguments)
+        if not response.content:
+            return None
+        try:
+            return response.json()
+        except ValueError:
+            raise not_ours(self.url) from None
+
+    async def pages(self, path: str, parameters: Filters | None = None, *, limit: int | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Items of any list as plain data, page by page; at most `limit`."""
+        wanted = {name: value for name, value in (parameters or {}).items() if value is not None and value != ()}
+        left = limit
+        while left is None or left > 0:
+            page = await self.request("GET", path, params={**wanted, "limit": PAGE if left is None else min(left, PAGE)})
+            for item in page["items"][:left]:
+                yield item
+            left = None if left is None else left - len(page["items"])
+            wanted["cursor"] = page["next_cursor"]
+            if not page["items"] or page["next_cursor"] is None:
+                return
+
+    async def items(self, path: str, shape: type[S], parameters: Filters | None = None, *, limit: int | None = None) -> AsyncIterator[S]:
+        """Items of any list as `shape`."""
+        async for item in self.pages(path, parameters, limit=limit):
+            yield shape.model_validate(item)
+
+    async def ready(self) -> bool:
+        """Whether the server answers."""
+        try:
+            response = await self._http.get("/health", timeout=2.0)
+        except httpx.HTTPError:
+            return False
+        return response.is_success
+
+    # ---------- experiments ----------
+
+    async def check(self, experiment: Mapping[str, Any]) -> shapes.Checked:
+        """Validate an experiment and store nothing; its whole configuration."""
+        return shapes.Checked.model_validate(await self.request("POST", "/experiments", json=dict(experiment), params={"dry_run": True}))
+
+    async def create_experiment(self, experiment: Mapping[str, Any], *, idempotency_key: str | None = None) -> shapes.Experiment:
+        """Make an experiment of ``{"name"?, "preset"?, "config"?}``; the same key again makes no second one."""
+        made = await self.request("POST", "/experiments", json=dict(experiment), headers=_keyed(idempotency_key))
+        return shapes.Experiment.model_validate(made)
+
+    async def experiment(self, experiment_id: int) -> shapes.Experiment:
+        """One experiment."""
+        return shapes.Experiment.model_validate(await self.request("GET", f"/experiments/{experiment_id}"))
+
+    def experiments(self, *, limit: int | None = None) -> AsyncIterator[shapes.Experiment]:
+        """Experiments, newest first."""
+        return self.items("/experiments", shapes.Experiment, limit=limit)
+
+    async def start(self, experiment_id: int, *, name: str | None = None, idempotency_key: str | None = None) -> shapes.Run:
+        """Queue a run of an experiment; the same key again makes no second one."""
+        body = {"name": name} if name is not None else {}
+        made = await self.request("POST", f"/experiments/{experiment_id}/runs", json=body, headers=_keyed(idempotency_key))
+        return shapes.Run.model_validate(made)
+
+    async def launch(self, experiment: Mapping[str, Any]) -> shapes.Run:
+        """Create an experiment and start a run of it."""
+        return await self.start((await self.create_experiment(experiment)).id)
+
+    # ---------- runs ----------
+
+    async def run(self, run_id: int) -> shapes.Run:
+        """One run."""
+        return shapes.Run.model_validate(await self.request("GET", f"/runs/{run_id}"))
+
+    def runs(self, *, limit: int | None = None, **filters: Any) -> AsyncIterator[shapes.Run]:
+        """Runs, newest first; `filters` are those of `GET /runs`, such as ``status="running"``."""
+        return self.items("/runs", shapes.Run, filters, limit=limit)
+
+    async def stop(self, run_id: int) -> shapes.Run:
+        """Stop a run at its next step; it can be resumed."""
+        return await self._act(run_id, "stop")
+
+    async def resume(self, run_id: int) -> shapes.Run:
+        """Queue a run again; it goes on from its last checkpoint."""
+        return await self._act(run_id, "resume")
+
+    async def transitions(self, run_id: int) -> list[shapes.Transition]:
+        """Every change of a run's status, oldest first."""
+        return [item async for item in self.items(f"/runs/{run_id}/transitions", shapes.Transition)]
+
+    async def wait(self, run_id: int, *, timeout: float | None = None, until: Sequence[str] = ENDED) -> shapes.Run:
+        """The run once its status is one of `until`. A server that goes away meanwhile is waited for.
+
+        Raises:
+            TimeoutError: `timeout` seconds have passed.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        async for _ in self.follow(run_id, kinds=["status_changed"], until=until, deadline=deadline):
+            pass
+        return await self.run(run_id)
+
+    async def follow(
+        self,
+        run_id: int,
+        *,
+        after: int = 0,
+        kinds: Sequence[str] = (),
+        until: Sequence[str] = ENDED,
+        deadline: float | None = None,
+    ) -> AsyncIterator[shapes.StreamEvent]:
+        """What happens in a run, from arrival number `after` on, until it has ended (or reached one of `until`).
+
+        A stream that breaks is opened again after the last event that came, so that nothing is missed
+        and nothing comes twice. `deadline` is a time of `time.monotonic`.
+
+        Raises:
+            ServiceError: the server refuses, as for a run that is not there. One that does not answer is waited for.
+            TimeoutError: the deadline has passed.
+        """
+        wanted = [*kinds, "status_changed"] if kinds else []
+        while True:
+            with suppress(httpx.TransportError):  # gone for a while: open it again
+                async with self._http.stream(
+                    "GET",
+                    f"/runs/{run_id}/events",
+                    params={"kind": wanted} if wanted else {},
+                    headers={"Accept": "text/event-stream", "Last-Event-ID": str(after)},
+                    timeout=httpx.Timeout(10.0, read=_patience(deadline)),
+                ) as response:
+                    if response.is_error and response.status_code != 503:
+                        await response.aread()
+                        raise refusal(response)
+                    reader = EventReader()
+                    async for line in response.aiter_lines():
+                        if deadline is not None and time.monotonic() > deadline:
+                            break
+                        event = reader.take(line)
+                        if event is None:
+                            continue
+                        last = event.kind == "status_changed" and await self._settled(run_id, event, until)
+                        after = event.id
+                        if not kinds or event.kind in kinds:
+                            yield event
+                        if last:
+                            return
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"Run {run_id} did not come so far in time.")
+            await anyio.sleep(RECONNECT_SECONDS)
+
+    async def _settled(self, run_id: int, event: shapes.StreamEvent, until: Sequence[str]) -> bool:
+        """Whether this change of status is the run's last for now: one that came to an end may have been resumed since."""
+        if event.data.get("to") not in (*until, *ENDED):
+            return False
+        response = await self._http.get(f"/runs/{run_id}/transitions", params={"order": "newest", "limit": 1})
+        if response.status_code == 503:
+            raise httpx.ReadError("the server is not ready", request=response.request)  # like a broken stream: tried again
+        if response.is_error:
+            raise refusal(response)
+        return shapes.Transition.model_validate(response.json()["items"][0]).at <= event.at
+
+    # ---------- records ----------
+
+    def metrics(
+        self, run_id: int, *, name: str | Sequence[str] = (), after: str | None = None, limit: int | None = None
+    ) -> AsyncIterator[shapes.MetricPoint]:
+        """Points in order of arrival; ``student1/*`` stands for all names that begin so."""
+        return self.items(f"/runs/{run_id}/metrics", shapes.MetricPoint, {"name": name, "after": after}, limit=limit)
+
+    async def metric_names(self, run_id: int) -> list[str]:
+        """The names of every curve that the run has."""
+        found: list[str] = (await self.request("GET", f"/runs/{run_id}/metric-names"))["items"]
+        return found
+
+    def exchanges(self, run_id: int, *, limit: int | None = None, **filters: Any) -> AsyncIterator[shapes.Exchange]:
+        """Exchanges in order of arrival; `filters` are those of `GET /runs/{id}/exchanges`, such as ``outcome="kept"``."""
+        return self.items(f"/runs/{run_id}/exchanges", shapes.Exchange, filters, limit=limit)
+
+    async def exchange(self, exchange_id: int) -> shapes.ExchangeDetail:
+        """One exchange, with its siblings' ids."""
+        return shapes.ExchangeDetail.model_validate(await self.request("GET", f"/exchanges/{exchange_id}"))
+
+    def evaluations(self, run_id: int, *, limit: int | None = None) -> AsyncIterator[shapes.EvaluationShape]:
+        """Scores with their intervals, in order of arrival."""
+        return self.items(f"/runs/{run_id}/evaluations", shapes.EvaluationShape, limit=limit)
+
+    def gate_decisions(self, run_id: int, *, limit: int | None = None) -> AsyncIterator[shapes.GateDecisionShape]:
+        """Who could tutor in each round, and why."""
+        return self.items(f"/runs/{run_id}/gate-decisions", shapes.GateDecisionShape, limit=limit)
+
+    def break_rescue(self, run_id: int, *, limit: int | None = None) -> AsyncIterator[shapes.BreakRescueShape]:
+        """How feedback changed answers."""
+        return self.items(f"/runs/{run_id}/break-rescue", shapes.BreakRescueShape, limit=limit)
+
+    def checkpoints(self, run_id: int, *, limit: int | None = None) -> AsyncIterator[shapes.CheckpointShape]:
+        """Checkpoints in order of arrival."""
+        return self.items(f"/runs/{run_id}/checkpoints", shapes.CheckpointShape, limit=limit)
+
+    async def log(self, run_id: int, *, after: str | int | None = None, limit: int | None = None) -> shapes.LogPart:
+        """A part of the log: its last bytes, or what follows `after`."""
+        wanted = {key: value for key, value in (("after", after), ("limit", limit)) if value is not None}
+        return shapes.LogPart.model_validate(await self.request("GET", f"/runs/{run_id}/logs", params=wanted))
+
+    async def report(self, run_id: int, *, compare: Sequence[int] = ()) -> shapes.Report:
+        """A run in one document; `compare` adds rows of other runs."""
+        return shapes.Report.model_validate(await self.request("GET", f"/runs/{run_id}/report", params={"compare": list(compare)}))
+
+    async def report_text(self, run_id: int, format: Literal["markdown", "csv", "latex"], *, compare: Sequence[int] = ()) -> str:
+        """The report as text."""
+        wanted = {"format": format, "compare": list(compare)}
+        return (await self._send("GET", f"/runs/{run_id}/report", params=wanted)).text
+
+    async def export_metrics(self, run_id: int, path: Path, *, format: str = "jsonl", name: str | Sequence[str] = ()) -> int:
+        """All points into the file `path` (jsonl, parquet or csv); returns its bytes."""
+        return await self._save(f"/runs/{run_id}/metrics/export", {"format": format, "name": name}, path)
+
+    async def export_exchanges(self, run_id: int, path: Path, *, format: str = "jsonl", **filters: Any) -> int:
+        """All exchanges that fit into the file `path` (jsonl or parquet); returns its bytes."""
+        return await self._save(f"/runs/{run_id}/exchanges/export", {"format": format, **filters}, path)
+
+    # ---------- library ----------
+
+    def students(self, *, limit: int | None = None) -> AsyncIterator[shapes.StudentShape]:
+        """Students that experiments named or runs made, newest first."""
+        return self.items("/students", shapes.StudentShape, limit=limit)
+
+    def domains(self, *, limit: int | None = None) -> AsyncIterator[shapes.DomainShape]:
+        """Domains that experiments named, newest first."""
+        return self.items("/domains", shapes.DomainShape, limit=limit)
+
+    async def workers(self) -> list[shapes.Worker]:
+        """Workers that live."""
+        return [shapes.Worker.model_validate(item) for item in (await self.request("GET", "/workers"))["items"]]
+
+    # ---------- underneath ----------
+
+    async def _act(self, run_id: int, verb: str, body: Mapping[str, Any] | None = None) -> shapes.Run:
+        return shapes.Run.model_validate(await self.request("POST", f"/runs/{run_id}:{verb}", json=body))
+
+    async def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        try:
+            response = await self._http.request(method, path, **arguments)
+        except httpx.HTTPError as error:
+            raise no_answer(self.url, error) from None
+        if response.is_error:
+            raise refusal(response)
+        return response
+
+    async def _save(self, path: str, parameters: Filters, target: Path) -> int:
+        """Stream an answer into a file, which stands under its name only once it is whole."""
+        wanted = {name: value for name, value in parameters.items() if value is not None and value != ()}
+        part = target.with_name(target.name + ".part")
+        size = 0
+        try:
+            async with self._http.stream("GET", path, params=wanted, timeout=httpx.Timeout(30.0, read=SILENCE_SECONDS)) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise refusal(response)
+                with part.open("wb") as file:
+                    async for chunk in response.aiter_bytes():
+                        size += file.write(chunk)
+        except httpx.HTTPError as error:
+            raise no_answer(self.url, error) from None
+        except OSError as error:
+            raise ServiceError(f"{target} cannot be written: {error.strerror}.", advice="Name another file.") from None
+        else:
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+        return size
+
+
+def _keyed(key: str | None) -> dict[str, str]:
+    return {"Idempotency-Key": key} if key is not None else {}
+
+
+def _patience(deadline: float | None) -> float:
+    return SILENCE_SECONDS if deadline is None else min(SILENCE_SECONDS, max(0.1, deadline - time.monotonic()))
