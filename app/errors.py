@@ -37,8 +37,8 @@ class NotFound(Exception):
 class Conflict(Exception):
     """The run's state refuses the request."""
 
-    def __init__(self, run_id: int, status: str, wanted: str) -> None:
-        super().__init__(f"Run {run_id} is {status}; it cannot be {wanted}.")
+    def __init__(self, run_id: int, status: str, wanted: str, why: str = "") -> None:
+        super().__init__(f"Run {run_id} is {status}; it cannot be {wanted}." + (f" {why}" if why else ""))
         self.run_id = run_id
         self.status = status
 

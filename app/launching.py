@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from sqlalchemy import Engine
 
-from app import live, queue, runs
+from app import live, queue, queueing, runs
 from app.db import reading, writing
-from app.errors import NotFound
-from app.experiments import check_deeply
+from app.errors import Conflict, NotFound
+from app.experiments import check_deeply, check_experiment, create
 from app.statuses import RunStatus
-from app.tables import ExperimentRow
-from opcod.config import parse_config
+from app.tables import ExperimentRow, RunRow
+from opcod.config import merge, parse_config
 
 
 def start(engine: Engine, broker_url: str, experiment_id: int, *, name: str | None = None, actor: str = "user") -> int:
@@ -34,7 +37,7 @@ def start(engine: Engine, broker_url: str, experiment_id: int, *, name: str | No
 
 
 def stop(engine: Engine, broker_url: str, run_id: int, *, actor: str = "user") -> RunStatus:
-    """Ask a run to stop; a waiting one stops at once.
+    """Ask a run to stop; a waiting or paused one stops at once.
 
     Raises:
         NotFound
@@ -46,15 +49,135 @@ def stop(engine: Engine, broker_url: str, run_id: int, *, actor: str = "user") -
     return status
 
 
-def resume(engine: Engine, broker_url: str, run_id: int, *, actor: str = "user") -> RunStatus:
-    """Queue a stopped or failed run again.
+def pause(engine: Engine, broker_url: str, run_id: int, *, actor: str = "user") -> RunStatus:
+    """Ask a run to pause; a waiting one pauses at once.
 
     Raises:
         NotFound
-        Conflict: it is neither stopped nor failed.
+        Conflict: it has ended, or is pausing, paused or stopping.
     """
     with writing(engine) as session:
-        status = runs.request_resume(session, run_id, actor=actor)
+        status = runs.request_pause(session, run_id, actor=actor)
+    live.ring(broker_url, run_id)
+    return status
+
+
+def resume(engine: Engine, broker_url: str, run_id: int, *, actor: str = "user", cause: str = "resume requested") -> RunStatus:
+    """Queue a paused or ended run again; it goes on from its last checkpoint.
+
+    Raises:
+        NotFound
+        Conflict: it waits or is held by a worker.
+        Invalid: its data or students have gone meanwhile.
+    """
+    _look_again(engine, run_id, runs.RESUMABLE, "resumed")
+    with writing(engine) as session:
+        status = runs.request_resume(session, run_id, actor=actor, cause=cause)
     queue.announce(engine, broker_url, run_id)
     live.ring(broker_url, run_id)
     return status
+
+
+def retry(engine: Engine, broker_url: str, run_id: int, *, afresh: bool, actor: str = "user") -> int:
+    """Do an ended run over: from its last checkpoint, or afresh as a new run of the same experiment. Returns the id of the run that waits.
+
+    Raises:
+        NotFound
+        Conflict: it has not ended, or is being retried already.
+        Invalid: its data or students have gone meanwhile.
+    """
+    _look_again(engine, run_id, runs.ENDED, "retried")
+    if not afresh:
+        resume(engine, broker_url, run_id, actor=actor, cause="retry requested")
+        return run_id
+    with writing(engine) as session:
+        new = runs.retry_afresh(session, run_id, actor=actor).id
+    assert new is not None
+    queue.announce(engine, broker_url, new)
+    for changed in (new, run_id):
+        live.ring(broker_url, changed)
+    return new
+
+
+def clone(
+    engine: Engine,
+    broker_url: str,
+    run_id: int,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    actor: str = "user",
+) -> int:
+    """A new run with the same settings, or with `overrides` laid over them, which makes a new experiment. Returns its id.
+
+    Raises:
+        NotFound
+        Invalid: the settings, their data or their students do not hold.
+    """
+    with reading(engine) as session:
+        source = session.get(RunRow, run_id)
+        if source is None:
+            raise NotFound("run", run_id)
+        experiment = session.get(ExperimentRow, source.experiment_id)
+    assert experiment is not None
+    config = check_experiment(name, None, merge(experiment.config, overrides or {}))
+    with writing(engine) as session:
+        experiment_id = experiment.id
+        if overrides:
+            experiment_id = create(session, config, preset=experiment.preset)[0].id
+        assert experiment_id is not None
+        new = runs.create_run(
+            session,
+            experiment_id,
+            name=name or source.name,
+            actor=actor,
+            tags=source.tags,
+            copied_from=run_id,
+            cause=f"clone of run {run_id}",
+        ).id
+    assert new is not None
+    queue.announce(engine, broker_url, new)
+    live.ring(broker_url, new)
+    return new
+
+
+def move(engine: Engine, broker_url: str, run_id: int, position: int) -> None:
+    """Put a waiting run at a place in the queue.
+
+    Raises:
+        NotFound
+        Conflict: it does not wait.
+    """
+    with writing(engine) as session:
+        queueing.move(session, run_id, position)
+        runs.change(session, run_id)
+    live.ring(broker_url, run_id)
+
+
+def change(engine: Engine, broker_url: str, run_id: int, values: Mapping[str, Any]) -> None:
+    """Set `name`, `tags`, `archived` or `priority` of a run, in any state.
+
+    Raises:
+        NotFound
+    """
+    with writing(engine) as session:
+        runs.change(session, run_id, **values)
+    live.ring(broker_url, run_id)
+
+
+def _look_again(engine: Engine, run_id: int, states: Sequence[RunStatus], wanted: str) -> None:
+    """Whether a run in one of `states` still has what it needs, before it is queued again.
+
+    Raises:
+        NotFound
+        Conflict: it is in another state.
+        Invalid: its data or students have gone meanwhile.
+    """
+    with reading(engine) as session:
+        run = session.get(RunRow, run_id)
+        experiment = session.get(ExperimentRow, run.experiment_id) if run else None
+    if run is None or experiment is None:
+        raise NotFound("run", run_id)
+    if run.status not in states:
+        raise Conflict(run_id, run.status, wanted)
+    check_deeply(parse_config(experiment.config))

@@ -6,16 +6,19 @@ as near as the first.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import func, or_
+from sqlalchemy import Text, func, or_
+from sqlalchemy import cast as sql_cast
 from sqlmodel import Session, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app import shapes
 from app.errors import Fault, Invalid, NotFound
 from app.run_summaries import summarise
+from app.runs import queued
 from app.tables import (
     BreakRescueRow,
     CheckpointRow,
@@ -93,10 +96,13 @@ def run_list(
     statuses: Sequence[str] = (),
     experiment_id: int | None = None,
     search: str = "",
+    owner: str | None = None,
+    tags: Sequence[str] = (),
+    archived: bool | None = False,
     before: int | None = None,
     limit: int = 50,
 ) -> shapes.Listing[shapes.Run]:
-    """Runs, newest first."""
+    """Runs, newest first; with all of `tags`. `archived` None: both."""
     rows = select(RunRow).order_by(col(RunRow.id).desc())
     if statuses:
         rows = rows.where(col(RunRow.status).in_(statuses))
@@ -104,10 +110,21 @@ def run_list(
         rows = rows.where(col(RunRow.experiment_id) == experiment_id)
     if search:
         rows = rows.where(col(RunRow.name).icontains(search, autoescape=True))
+    if owner is not None:
+        rows = rows.where(col(RunRow.owner) == owner)
+    if archived is not None:
+        rows = rows.where(col(RunRow.archived).is_(archived))
+    for tag in tags:
+        rows = rows.where(sql_cast(col(RunRow.tags), Text).contains(json.dumps(tag), autoescape=True))
     if before is not None:
         rows = rows.where(col(RunRow.id) < before)
     found = session.exec(rows.limit(limit + 1)).all()
     return shapes.Listing(items=summarise(session, found[:limit]), next_cursor=_next(found, limit))
+
+
+def queue(session: Session) -> shapes.Listing[shapes.Run]:
+    """Waiting runs, the next one first."""
+    return shapes.Listing(items=summarise(session, queued(session)))
 
 
 def outcomes(session: Session, run_id: int) -> dict[str, int]:

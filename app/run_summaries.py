@@ -9,9 +9,11 @@ from typing import Any, cast
 from sqlmodel import Session, col, select
 
 from app import shapes
+from app.queueing import Needs, fits
 from app.runs import queued
 from app.statuses import RunStatus
-from app.tables import EvaluationRow, ExperimentRow, GateDecisionRow, RunRow, StepRow
+from app.tables import EvaluationRow, ExperimentRow, GateDecisionRow, RunRow, StepRow, WorkerRow
+from app.workers import alive
 
 PACE_STEPS = 40
 """Steps from which the time left is judged."""
@@ -28,8 +30,22 @@ def summarise(session: Session, rows: Sequence[RunRow]) -> list[shapes.Run]:
     gates: dict[tuple[int, str], GateDecisionRow] = {}
     for gate in session.exec(select(GateDecisionRow).where(col(GateDecisionRow.run_id).in_(ids)).order_by(col(GateDecisionRow.id))).all():
         gates[gate.run_id, gate.tutor] = gate
-    waiting = {row.id: place for place, row in enumerate(queued(session), start=1)} if any(row.status == "queued" for row in rows) else {}
-    return [_run(session, row, configs[row.experiment_id], scored[row.id or 0], gates, waiting.get(row.id)) for row in rows]
+    waits = any(row.status == "queued" for row in rows)
+    positions = {row.id: place for place, row in enumerate(queued(session), start=1)} if waits else {}
+    workers = alive(session) if waits else []
+    return [
+        _run(session, row, configs[row.experiment_id], scored[row.id or 0], gates, positions.get(row.id), _waiting_for(row, workers))
+        for row in rows
+    ]
+
+
+def _waiting_for(row: RunRow, workers: Sequence[WorkerRow]) -> str | None:
+    """What a queued run lacks besides its turn."""
+    if row.status != "queued" or any(fits(worker, row) for worker in workers):
+        return None
+    if not workers:
+        return "No worker is connected."
+    return f"No connected worker has {Needs(row.needs_device, row.needs_memory_gib)}."
 
 
 def _run(
@@ -39,6 +55,7 @@ def _run(
     evaluations: Sequence[EvaluationRow],
     gates: Mapping[tuple[int, str], GateDecisionRow],
     position: int | None,
+    waiting_for: str | None,
 ) -> shapes.Run:
     assert row.id is not None
     names = [student["name"] for student in config["students"]]
@@ -64,7 +81,15 @@ def _run(
         experiment_id=row.experiment_id,
         name=row.name,
         status=cast(RunStatus, row.status),
+        owner=row.owner,
+        tags=row.tags,
+        archived=row.archived,
         queue_position=position,
+        waiting_for=waiting_for,
+        priority=row.priority,
+        needs=shapes.NeedsShape(device=row.needs_device, memory_gib=row.needs_memory_gib),
+        copied_from=row.copied_from,
+        retried_as=row.retried_as,
         algorithm=config["method"]["algorithm"],
         domains=[domain["name"] for domain in config["domains"]],
         progress=_progress(session, row, config),

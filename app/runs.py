@@ -18,33 +18,42 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from secrets import token_hex
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from sqlalchemy import insert, update
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
+from app import queueing
 from app.db import now
 from app.errors import Conflict, LeaseLost, NotFound
+from app.queueing import PLAIN_CPU, Offer, takeable
 from app.statuses import RunStatus
 from app.tables import AttemptRow, EventRow, ExperimentRow, RunRow, TransitionRow
 
-Ending = Literal["completed", "stopped", "failed"]
+Ending = Literal["completed", "halted", "failed"]
+"""How an attempt ends its run. `halted`: at a checkpoint, as its owner wished; the run is then stopped or paused."""
 
-HELD: tuple[RunStatus, ...] = ("starting", "running", "stopping")
+HELD: tuple[RunStatus, ...] = ("starting", "running", "pausing", "stopping")
 """A worker holds the run."""
 ENDED: tuple[RunStatus, ...] = ("stopped", "failed", "completed")
+RESUMABLE: tuple[RunStatus, ...] = ("paused", *ENDED)
 
 LEGAL: Mapping[RunStatus | None, tuple[RunStatus, ...]] = {
     None: ("queued",),
-    "queued": ("starting", "stopped"),
-    "starting": ("running", "stopping", "queued", "stopped", "failed", "completed"),
-    "running": ("stopping", "queued", "stopped", "failed", "completed"),
+    "queued": ("starting", "paused", "stopped"),
+    "starting": ("running", "pausing", "stopping", "queued", "failed", "completed"),
+    "running": ("pausing", "stopping", "queued", "failed", "completed"),
+    "pausing": ("paused", "stopping", "failed", "completed"),
+    "paused": ("queued", "stopped"),
     "stopping": ("stopped", "failed", "completed"),
     "stopped": ("queued",),
     "failed": ("queued",),
-    "completed": (),
+    "completed": ("queued",),
 }
 """From -> to. Every history is a path in this graph."""
+HALTS: Mapping[RunStatus, RunStatus] = {"pausing": "paused", "stopping": "stopped"}
+"""A wish -> where it leads once the worker has let go."""
 
 FRUITLESS_ATTEMPTS = 3
 """So many attempts in a row whose worker vanished before anything new was done end the run."""
@@ -69,7 +78,7 @@ class RunControl:
     """What a heartbeat learns."""
 
     stop: bool
-    """The user asked the run to stop: checkpoint and end."""
+    """The user asked the run to stop or to pause: checkpoint and end."""
     ours: bool
     """False: the lease is lost; end at once and write nothing more."""
 
@@ -83,8 +92,17 @@ class RunError:
     advice: str = ""
 
 
-def create_run(session: Session, experiment_id: int, *, actor: str = "user", name: str | None = None) -> RunRow:
-    """A new run at the queue's end.
+def create_run(
+    session: Session,
+    experiment_id: int,
+    *,
+    actor: str = "user",
+    name: str | None = None,
+    tags: Sequence[str] = (),
+    copied_from: int | None = None,
+    cause: str = "created",
+) -> RunRow:
+    """A new run, owned by `actor`, at its place in the queue.
 
     Raises:
         NotFound: there is no such experiment.
@@ -93,24 +111,41 @@ def create_run(session: Session, experiment_id: int, *, actor: str = "user", nam
     if experiment is None:
         raise NotFound("experiment", experiment_id)
     moment = now()
+    needs = queueing.needs_of(experiment.config)
     run = RunRow(
-        experiment_id=experiment_id, name=name or experiment.name, folder=token_hex(4), status="queued", created_at=moment, queued_at=moment
+        experiment_id=experiment_id,
+        name=name or experiment.name,
+        owner=actor,
+        tags=list(tags),
+        copied_from=copied_from,
+        folder=token_hex(4),
+        status="queued",
+        created_at=moment,
+        queued_at=moment,
+        turn=queueing.next_turn(session, actor, HELD),
+        needs_device=needs.device,
+        needs_memory_gib=needs.memory_gib,
     )
     session.add(run)
     session.flush()
     assert run.id is not None
     run.folder = f"{run.id:06d}-{run.folder}"  # a home whose database was lost never mixes an old run's files with a new one's
     session.flush()
-    _record(session, run.id, None, "queued", "created", actor, moment)
+    _record(session, run.id, None, "queued", cause, actor, moment)
     return run
 
 
-def claim(session: Session, *, worker: str, device: str, lease_seconds: float, run_id: int | None = None) -> Claim | None:
-    """Take `run_id`, or the longest-waiting run, if it is queued; None where there is nothing to take.
+def claim(
+    session: Session, *, worker: str, device: str, lease_seconds: float, offer: Offer = PLAIN_CPU, run_id: int | None = None
+) -> Claim | None:
+    """Take `run_id`, or the first run in the queue that `offer` fits, if it is queued; None where there is nothing to take.
 
-    Two workers that ask together get different runs, or one of them gets None.
+    Two workers that ask together get different runs, or one of them gets None. A GPU that another
+    attempt holds takes nothing.
     """
-    queue = select(col(RunRow.id)).where(col(RunRow.status) == "queued").order_by(col(RunRow.queued_at), col(RunRow.id)).limit(1)
+    if offer.device_key is not None and _device_held(session, offer.device_key):
+        return None
+    queue = _takeable(offer)
     if run_id is not None:
         queue = queue.where(col(RunRow.id) == run_id)
     found = session.exec(queue.with_for_update(skip_locked=True)).first()
@@ -120,7 +155,7 @@ def claim(session: Session, *, worker: str, device: str, lease_seconds: float, r
     lease = moment + timedelta(seconds=lease_seconds)
     if _swap(session, found, ("queued",), "starting", f"claimed by {worker}", worker, moment, lease_until=lease) is None:
         return None
-    attempt = AttemptRow(run_id=found, worker=worker, device=device, started_at=moment, renewed_at=moment)
+    attempt = AttemptRow(run_id=found, worker=worker, device=device, device_key=offer.device_key, started_at=moment, renewed_at=moment)
     session.add(attempt)
     session.flush()
     run = _get(session, found)
@@ -145,11 +180,11 @@ def renew(session: Session, claim: Claim) -> RunControl:
     if renewed is None:
         return RunControl(stop=True, ours=False)
     session.exec(update(AttemptRow).where(col(AttemptRow.id) == claim.token).values(renewed_at=moment))
-    return RunControl(stop=renewed[0] == "stopping", ours=True)
+    return RunControl(stop=renewed[0] in HALTS, ours=True)
 
 
 def mark_running(session: Session, claim: Claim) -> None:
-    """The training process is up. A run that was asked to stop meanwhile stays `stopping`.
+    """The training process is up. A run that was asked to stop or pause meanwhile stays `stopping` or `pausing`.
 
     Raises:
         LeaseLost
@@ -161,21 +196,28 @@ def mark_running(session: Session, claim: Claim) -> None:
 def finish(session: Session, claim: Claim, ending: Ending, *, error: RunError | None = None, cause: str = "") -> None:
     """The attempt ended, and the run with it. `error` belongs to `failed`.
 
+    A run whose owner wished nothing is not halted: it is given back (`release`).
+
     Raises:
         LeaseLost
     """
     run = hold(session, claim.run_id, claim.token)
     moment = now()
+    worker = _worker(session, claim.token)
+    if ending == "halted":
+        _let_go(session, run, HALTS.get(cast(RunStatus, run.status), "released"), moment)
+        _requeue(session, run, cause or "reached a checkpoint", worker, moment)
+        return
     run.ended_at = moment
     if error is not None:
         run.error_kind, run.error_message, run.error_advice = error.kind, error.message, error.advice
     _let_go(session, run, ending, moment)
-    text = cause or {"completed": "finished", "stopped": "stopped at a checkpoint", "failed": error.message if error else "failed"}[ending]
-    _swap(session, claim.run_id, HELD, ending, text, _worker(session, claim.token), moment)
+    text = cause or {"completed": "finished", "failed": error.message if error else "failed"}[ending]
+    _swap(session, claim.run_id, HELD, ending, text, worker, moment)
 
 
 def release(session: Session, claim: Claim, *, cause: str = "worker shut down") -> RunStatus:
-    """Give the run back unfinished: queued again, or stopped where the user had asked for that. Returns the status.
+    """Give the run back unfinished: queued again, or stopped or paused where the user had asked for that. Returns the status.
 
     Raises:
         LeaseLost
@@ -187,40 +229,101 @@ def release(session: Session, claim: Claim, *, cause: str = "worker shut down") 
 
 
 def request_stop(session: Session, run_id: int, *, actor: str = "user") -> RunStatus:
-    """Stop a queued run at once, ask a held one to stop at its next step. Returns the new status.
+    """Stop a waiting or paused run at once, ask a held one to stop at its next step. Returns the new status.
 
     Raises:
         NotFound
         Conflict: the run has ended, or is stopping already.
     """
-    moment = now()
-    status = _lock(session, run_id)
-    if _swap(session, run_id, ("queued",), "stopped", "stop requested", actor, moment, ended_at=moment, queued_at=None):
-        return "stopped"
-    if _swap(session, run_id, ("starting", "running"), "stopping", "stop requested", actor, moment):
-        return "stopping"
-    raise Conflict(run_id, status, "stopped")
+    ways: Mapping[RunStatus, RunStatus] = {
+        "queued": "stopped",
+        "paused": "stopped",
+        "starting": "stopping",
+        "running": "stopping",
+        "pausing": "stopping",
+    }
+    return _request(session, run_id, "stop requested", actor, ways, "stopped")
 
 
-def request_resume(session: Session, run_id: int, *, actor: str = "user") -> RunStatus:
-    """Queue a stopped or failed run again; it goes on from its last checkpoint.
+def request_pause(session: Session, run_id: int, *, actor: str = "user") -> RunStatus:
+    """Pause a waiting run at once, ask a held one to pause at its next step. Returns the new status.
 
     Raises:
         NotFound
-        Conflict: the run is neither stopped nor failed.
+        Conflict: the run has ended, or is pausing, paused or stopping already.
     """
-    moment = now()
+    return _request(session, run_id, "pause requested", actor, {"queued": "paused", "starting": "pausing", "running": "pausing"}, "paused")
+
+
+def request_resume(session: Session, run_id: int, *, actor: str = "user", cause: str = "resume requested") -> RunStatus:
+    """Queue a paused or ended run again; it goes on from its last checkpoint.
+
+    One that had completed makes its ending again: the same verdict, and its exports.
+
+    Raises:
+        NotFound
+        Conflict: it waits or is held by a worker.
+    """
+    return _request(session, run_id, cause, actor, dict.fromkeys(RESUMABLE, "queued"), "resumed")
+
+
+def change(
+    session: Session,
+    run_id: int,
+    *,
+    name: str | None = None,
+    tags: Sequence[str] | None = None,
+    archived: bool | None = None,
+    priority: int | None = None,
+) -> None:
+    """Set what a run is called, how it is filed and how urgent it is; None leaves as it is.
+
+    Raises:
+        NotFound
+    """
+    _lock(session, run_id)
+    run = _get(session, run_id)
+    run.name = run.name if name is None else name
+    run.tags = run.tags if tags is None else list(dict.fromkeys(tags))
+    run.archived = run.archived if archived is None else archived
+    run.priority = run.priority if priority is None else priority
+    session.flush()
+    _announce(session, run_id, "run_changed", {}, now())
+
+
+def retry_afresh(session: Session, run_id: int, *, actor: str = "user") -> RunRow:
+    """A new run of an ended run's experiment, from the start; the old one stays as it is.
+
+    Raises:
+        NotFound
+        Conflict: the run has not ended, or is being retried already by a run that has not.
+    """
     status = _lock(session, run_id)
-    cleared = {"ended_at": None, "error_kind": None, "error_message": None, "error_advice": None, "queued_at": moment, "rung_at": None}
-    if _swap(session, run_id, ("stopped", "failed"), "queued", "resume requested", actor, moment, **cleared):
-        return "queued"
-    raise Conflict(run_id, status, "resumed")
+    before = _get(session, run_id)
+    if status not in ENDED:
+        raise Conflict(run_id, status, "retried")
+    if before.retried_as is not None:
+        again = session.get(RunRow, before.retried_as)
+        if again is not None and again.status not in ENDED:
+            raise Conflict(run_id, status, "retried", f"It is being retried as run {again.id}, which is {again.status}.")
+    run = create_run(
+        session,
+        before.experiment_id,
+        actor=actor,
+        name=before.name,
+        tags=before.tags,
+        copied_from=run_id,
+        cause=f"retry of run {run_id}",
+    )
+    before.retried_as = run.id
+    session.flush()
+    return run
 
 
 def reap(session: Session, moment: datetime | None = None) -> list[int]:
     """Queue the runs again whose lease has lapsed; returns the ids of those that now wait.
 
-    A run that was stopping becomes stopped. One whose workers vanished `FRUITLESS_ATTEMPTS` times in a
+    A run that was stopping or pausing becomes stopped or paused. One whose workers vanished `FRUITLESS_ATTEMPTS` times in a
     row without anything new done fails, with advice, instead of being tried for ever.
     """
     moment = moment or now()
@@ -231,7 +334,7 @@ def reap(session: Session, moment: datetime | None = None) -> list[int]:
     for run in lapsed:
         assert run.id is not None
         _let_go(session, run, "lapsed", moment)
-        if run.status != "stopping" and _fruitless(session, run.id):
+        if run.status not in HALTS and _fruitless(session, run.id):
             run.error_kind = "worker_lost"
             run.error_message = f"The worker vanished {FRUITLESS_ATTEMPTS} times before it got any further."
             run.error_advice = "Memory that ran out is the usual cause: see the log's end, lower compute.micro_batch_tokens, then resume."
@@ -243,15 +346,20 @@ def reap(session: Session, moment: datetime | None = None) -> list[int]:
     return waiting
 
 
+def next_for(session: Session, offer: Offer) -> int | None:
+    """The run that a worker with `offer` would take now."""
+    return session.exec(_takeable(offer)).first()
+
+
 def queued(session: Session) -> list[RunRow]:
     """The queue in order; a run's position is its index + 1."""
-    return list(session.exec(select(RunRow).where(col(RunRow.status) == "queued").order_by(col(RunRow.queued_at), col(RunRow.id))).all())
+    return list(session.exec(queueing.waiting()).all())
 
 
 def unannounced(session: Session, told_before: datetime) -> list[int]:
     """Queued runs of which workers were never told, or last told before `told_before`."""
     forgotten = (col(RunRow.rung_at).is_(None)) | (col(RunRow.rung_at) < told_before)
-    waiting = select(col(RunRow.id)).where(col(RunRow.status) == "queued", forgotten).order_by(col(RunRow.queued_at), col(RunRow.id))
+    waiting = select(col(RunRow.id)).where(col(RunRow.status) == "queued", forgotten).order_by(*queueing.ORDER)
     return [run_id for run_id in session.exec(waiting).all() if run_id is not None]
 
 
@@ -303,14 +411,38 @@ def _swap(
 def _record(session: Session, run_id: int, source: RunStatus | None, target: RunStatus, cause: str, actor: str, moment: datetime) -> None:
     history = {"run_id": run_id, "at": moment, "from_status": source, "to_status": target, "cause": cause, "actor": actor}
     session.exec(insert(TransitionRow).values(**history))
-    data = {"from": source, "to": target}
-    session.exec(insert(EventRow).values(run_id=run_id, seq=None, kind="status_changed", data=data, at=moment))
+    _announce(session, run_id, "status_changed", {"from": source, "to": target}, moment)
+
+
+def _announce(session: Session, run_id: int, kind: str, data: dict[str, Any], moment: datetime) -> None:
+    session.exec(insert(EventRow).values(run_id=run_id, seq=None, kind=kind, data=data, at=moment))
+
+
+def _request(session: Session, run_id: int, cause: str, actor: str, ways: Mapping[RunStatus, RunStatus], wanted: str) -> RunStatus:
+    """Do what somebody wishes, if the run's state has a way; returns the new status."""
+    moment = now()
+    status = cast(RunStatus, _lock(session, run_id))
+    target = ways.get(status)
+    if target is None:
+        raise Conflict(run_id, status, wanted)
+    changes: dict[str, Any] = {}
+    if target == "queued":
+        owner = _get(session, run_id).owner
+        changes = {"ended_at": None, "error_kind": None, "error_message": None, "error_advice": None, "queued_at": moment, "rung_at": None}
+        changes["turn"] = queueing.next_turn(session, owner, HELD)
+    elif target in ("stopped", "paused"):
+        changes = {"queued_at": None, "ended_at": moment if target == "stopped" else None}
+    if _swap(session, run_id, (status,), target, cause, actor, moment, **changes) is None:
+        raise Conflict(run_id, status, wanted)
+    return target
 
 
 def _requeue(session: Session, run: RunRow, cause: str, actor: str, moment: datetime) -> RunStatus:
     assert run.id is not None
-    if _swap(session, run.id, ("stopping",), "stopped", cause, actor, moment, ended_at=moment):
-        return "stopped"
+    for wish, end in HALTS.items():
+        ended = moment if end == "stopped" else None
+        if _swap(session, run.id, (wish,), end, cause, actor, moment, ended_at=ended):
+            return end
     _swap(session, run.id, ("starting", "running"), "queued", cause, actor, moment, queued_at=moment, rung_at=None)
     return "queued"
 
@@ -321,6 +453,15 @@ def _let_go(session: Session, run: RunRow, outcome: str, moment: datetime) -> No
     run.attempt_id = None
     run.lease_until = None
     session.flush()
+
+
+def _takeable(offer: Offer) -> SelectOfScalar[int | None]:
+    return select(col(RunRow.id)).where(col(RunRow.status) == "queued", *takeable(offer)).order_by(*queueing.ORDER).limit(1)
+
+
+def _device_held(session: Session, device_key: str) -> bool:
+    held = select(col(AttemptRow.id)).where(col(AttemptRow.device_key) == device_key, col(AttemptRow.ended_at).is_(None))
+    return session.exec(held.limit(1)).first() is not None
 
 
 def _fruitless(session: Session, run_id: int) -> bool:

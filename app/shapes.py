@@ -96,14 +96,29 @@ class ErrorShape(Shape):
     advice: str
 
 
+class NeedsShape(Shape):
+    """What a run waits for."""
+
+    device: Literal["gpu", "cpu"] | None = Field(description="Label of a worker; null: any will do.")
+    memory_gib: float | None = Field(description="Least memory of the GPU.")
+
+
 class Run(Shape):
     """The running of an experiment."""
 
     id: int
     experiment_id: int
     name: str
+    owner: str = Field(description="Who launched it.")
+    tags: list[str]
+    archived: bool = Field(description="Left out of lists unless asked for.")
     status: RunStatus
     queue_position: int | None = Field(description="1 is next; null unless queued.")
+    waiting_for: str | None = Field(description="Why it does not start although it is queued; null where it is only a matter of its turn.")
+    priority: int = Field(description="Higher goes first.")
+    needs: NeedsShape
+    copied_from: int | None = Field(description="The run that it is a clone or a retry of.")
+    retried_as: int | None = Field(description="The newest run that does it over again.")
     algorithm: str
     domains: list[str]
     progress: Progress
@@ -305,6 +320,8 @@ class Worker(Shape):
     host: str
     pid: int
     device: str
+    labels: list[str] = Field(description="What it serves: `gpu`, `cpu`.")
+    memory_gib: float | None = Field(description="Of its GPU.")
     run_id: int | None = Field(description="The run it works on.")
     started_at: datetime
     seen_at: datetime

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, Index, Text, UniqueConstraint
+from sqlalchemy import JSON, Index, Text, UniqueConstraint, false, text
 from sqlmodel import Field, SQLModel
 
 from app.columns import BIG_INTEGER, UtcDateTime
@@ -23,6 +23,7 @@ SQLModel.metadata.naming_convention = {
     "pk": "pk_%(table_name)s",
 }
 metadata = SQLModel.metadata
+UNENDED = text("ended_at IS NULL")
 NEVER_REUSED = {"sqlite_autoincrement": True}
 
 
@@ -43,10 +44,19 @@ class RunRow(SQLModel, table=True):
     """The running of an experiment. `status` and `attempt_id` change in `app.runs` only."""
 
     __tablename__: ClassVar[str] = "runs"
-    __table_args__: ClassVar[Any] = (Index(None, "status", "queued_at", "id"), NEVER_REUSED)
+    __table_args__: ClassVar[Any] = (Index(None, "status", "priority", "turn", "id"), NEVER_REUSED)
     id: int | None = Field(default=None, primary_key=True)
     experiment_id: int = Field(foreign_key="experiments.id", index=True)
     name: str
+    owner: str = Field(default="user", index=True, sa_column_kwargs={"server_default": "user"})
+    """Who launched it, by name."""
+    tags: list[str] = Field(default_factory=list, sa_type=JSON, sa_column_kwargs={"server_default": "[]"})
+    archived: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    """Out of sight in lists, until asked for."""
+    copied_from: int | None = None
+    """The run that it is a clone or a retry of; it may have been deleted since."""
+    retried_as: int | None = None
+    """The newest run that was made to do it over again."""
     folder: str
     """Relative to the folder of all runs."""
     status: str
@@ -55,7 +65,14 @@ class RunRow(SQLModel, table=True):
     lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
     created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
     queued_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    """Since when it waits; the queue's order."""
+    """Since when it waits."""
+    priority: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    """The queue's order: highest priority first, then the lowest turn (see `app.queueing`), then the oldest."""
+    turn: float = Field(default=0.0, sa_column_kwargs={"server_default": "0"})
+    needs_device: str | None = None
+    """`gpu` or `cpu`: it waits for a worker with that label. None: any will do."""
+    needs_memory_gib: float | None = None
+    """It waits for a GPU with at least so much memory."""
     rung_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When workers were last told of it."""
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -78,16 +95,27 @@ class AttemptRow(SQLModel, table=True):
     """One worker's hold on a run. Its id is the fencing token."""
 
     __tablename__: ClassVar[str] = "attempts"
-    __table_args__: ClassVar[Any] = NEVER_REUSED
+    __table_args__: ClassVar[Any] = (
+        Index(
+            "ux_attempts_device_key",
+            "device_key",
+            unique=True,
+            sqlite_where=UNENDED,
+            postgresql_where=UNENDED,
+        ),
+        NEVER_REUSED,
+    )
     id: int | None = Field(default=None, primary_key=True)
     run_id: int = Field(foreign_key="runs.id", index=True)
     worker: str
     device: str
+    device_key: str | None = None
+    """What no two attempts may hold at once: the GPU. None: a CPU, which is shared."""
     started_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
     renewed_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     outcome: str | None = None
-    """completed, stopped, failed, released or lapsed."""
+    """completed, stopped, paused, failed, released or lapsed."""
     new_events: int = 0
     """Events it brought that were not known before: whether it got anywhere."""
 
@@ -330,6 +358,10 @@ class WorkerRow(SQLModel, table=True):
     host: str
     pid: int
     device: str
+    labels: list[str] = Field(default_factory=list, sa_type=JSON, sa_column_kwargs={"server_default": "[]"})
+    """What it serves: `gpu`, `cpu`."""
+    memory_gib: float | None = None
+    """Of its GPU."""
     run_id: int | None = Field(default=None, foreign_key="runs.id")
     started_at: datetime = Field(sa_type=UtcDateTime)
     seen_at: datetime = Field(sa_type=UtcDateTime)

@@ -227,6 +227,9 @@ class ComputeConfig(_Section):
     """Where it runs."""
 
     device: str = _field("auto", "auto, cpu, cuda or cuda:N.", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    gpu_memory_gib: float | None = _field(
+        None, "The run waits for a worker whose GPU has at least so much memory; empty: for any.", unit="GiB", gt=0, le=10_000
+    )
     dtype: Literal["float32", "bfloat16"] = _field("float32", "Precision of weights and activations.")
     adapters: AdaptersConfig | None = _field(None, "LoRA adapters; empty: every weight is trained.")
     gpus: int = _field(1, "GPUs of the run.", ge=1, le=1)
@@ -282,6 +285,8 @@ class ExperimentConfig(_Section):
                     f"students.{index}.native_domain: {student.native_domain!r} is no domain of this experiment; "
                     f"choose one of {', '.join(sorted(domains))}"
                 )
+        if self.compute.gpu_memory_gib is not None and self.compute.device == "cpu":
+            raise ValueError("compute.gpu_memory_gib: a run on the CPU needs no GPU; leave it empty or choose another compute.device")
         if self.compute.side_by_side and self.schedule.tutor_snapshot != "round_start":
             raise ValueError(
                 "compute.side_by_side: phases depend on each other with tutor_snapshot `latest`; use round_start or turn it off"

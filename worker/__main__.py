@@ -25,7 +25,7 @@ from opcod.errors import ResourceError, UserError
 from worker.celery_app import connect_signals, make_celery
 from worker.desk import Desk
 from worker.settings import WorkerSettings
-from worker.telemetry import device_name, worker_name
+from worker.telemetry import find_device, worker_name
 
 log = logging.getLogger("worker")
 
@@ -39,7 +39,8 @@ def main() -> int:
     argparse.ArgumentParser(
         prog="opcod worker",
         description="Takes queued runs and trains them, one at a time. Settings come from the environment: OPCOD_HOME, OPCOD_DATABASE_URL, "
-        "OPCOD_BROKER_URL, OPCOD_LEASE_SECONDS, OPCOD_DRAIN_SECONDS. One worker a GPU: name it in CUDA_VISIBLE_DEVICES.",
+        "OPCOD_BROKER_URL, OPCOD_LEASE_SECONDS, OPCOD_DRAIN_SECONDS, "
+        "OPCOD_WORKER_LABELS. One worker a GPU: name it in CUDA_VISIBLE_DEVICES.",
     ).parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -58,13 +59,13 @@ def _work(settings: WorkerSettings) -> None:
             "No broker is named.", advice="Set OPCOD_BROKER_URL, such as redis://127.0.0.1:6379/0, or use `opcod up`, which brings one."
         )
     engine = _database(settings)
-    name, device = worker_name(), device_name()
+    name, device = worker_name(), find_device(settings.worker_labels)
     desk = Desk(settings, engine, name, device, partial(live.ring, settings.broker_url))
     celery = make_celery(settings, desk)
     _await_broker(celery)
     desk.ring = partial(_ring, settings.broker_url)
     connect_signals(desk)
-    log.info("worker %s on %s waits for runs", name, device)
+    log.info("worker %s on %s (%s) waits for runs", name, device.name, ", ".join(device.offer.labels))
     warnings.simplefilter("ignore", SecurityWarning)  # against root: messages are JSON, and in a container it is common
     worker = celery.Worker(
         hostname=f"worker@{name}", pool="threads", concurrency=1, loglevel="INFO", quiet=True, without_gossip=True, without_mingle=True

@@ -9,13 +9,14 @@ import threading
 from collections.abc import Callable
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from app import runs, workers
 from app.db import writing
 from app.runs import Claim
 from worker.runner import Runner
 from worker.settings import WorkerSettings
+from worker.telemetry import Device
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class Desk:
     rings this worker's own bell when runs wait while it is idle, so that a lost bell costs seconds.
     """
 
-    def __init__(self, settings: WorkerSettings, engine: Engine, name: str, device: str, changed: Callable[[int], None]) -> None:
+    def __init__(self, settings: WorkerSettings, engine: Engine, name: str, device: Device, changed: Callable[[int], None]) -> None:
         self._settings, self._engine, self._name, self._device, self._changed = settings, engine, name, device, changed
         self._draining = threading.Event()
         self._working = threading.Lock()
@@ -71,7 +72,15 @@ class Desk:
     def _claim(self) -> Claim | None:
         try:
             with writing(self._engine) as session:
-                return runs.claim(session, worker=self._name, device=self._device, lease_seconds=self._settings.lease_seconds)
+                return runs.claim(
+                    session,
+                    worker=self._name,
+                    device=self._device.name,
+                    lease_seconds=self._settings.lease_seconds,
+                    offer=self._device.offer,
+                )
+        except IntegrityError:  # another worker of the same GPU was a moment earlier
+            return None
         except SQLAlchemyError as error:
             log.warning("no run could be claimed, the database does not answer: %s", error)
             return None
@@ -87,10 +96,17 @@ class Desk:
 
     def _look(self) -> None:
         with writing(self._engine) as session:
-            workers.heartbeat(session, self._name, host=socket.gethostname(), pid=os.getpid(), device=self._device, run_id=self._run_id)
+            workers.heartbeat(
+                session,
+                self._name,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                device=self._device.name,
+                offer=self._device.offer,
+                run_id=self._run_id,
+            )
             lapsed = runs.reap(session)
-            waiting = runs.queued(session)
-            first = waiting[0].id if waiting else None
+            first = runs.next_for(session, self._device.offer)
         for run_id in lapsed:
             self._changed(run_id)
         if first is not None and not self._working.locked():

@@ -186,7 +186,7 @@ class Runner:
         if report.outcome == "completed":
             self._record(claim, lambda session: runs.finish(session, claim, "completed"))
         elif report.outcome == "stopped" and reason == "stop":
-            self._record(claim, lambda session: runs.finish(session, claim, "stopped"))
+            self._record(claim, lambda session: runs.finish(session, claim, "halted"))
         elif report.outcome in ("stopped", "lost") or reason == "lease" or (reason == "drain" and report.kind == KILLED):
             self._record(claim, lambda session: _release(session, claim, _CAUSES[reason]))
         else:

@@ -10,5 +10,8 @@ from app.settings import Settings
 class WorkerSettings(Settings):
     """How this worker runs its training processes."""
 
+    worker_labels: str = Field(
+        "", description="What this worker serves, such as `gpu`; empty: `gpu,cpu` where there is a GPU, otherwise `cpu`."
+    )
     drain_seconds: float = Field(60.0, description="How long a worker that is stopped waits for its run's next checkpoint.", ge=0)
     patience_seconds: float = Field(60.0, description="How long a database that does not answer is waited for.", gt=0)

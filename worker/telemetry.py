@@ -1,4 +1,4 @@
-"""What this worker runs on, in words. It asks the machine, not torch, which the worker itself never loads."""
+"""What this worker runs on and what it offers. It asks the machine, not torch, which the worker itself never loads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import shutil
 import socket
 import subprocess
+from dataclasses import dataclass, replace
+
+from app.queueing import CPU, GPU, Offer
 
 
 def worker_name() -> str:
@@ -13,27 +16,42 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def device_name() -> str:
-    """The device that a run with ``compute.device: auto`` gets: the first visible GPU with its memory, or the CPU."""
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a run with ``compute.device: auto`` gets here."""
+
+    name: str
+    offer: Offer
+
+
+def find_device(labels: str = "") -> Device:
+    """The first visible GPU with its memory, or the CPU. `labels`, separated by commas, replace what it would offer by itself."""
+    found = _gpu() or _cpu()
+    own = tuple(label.strip().lower() for label in labels.split(",") if label.strip())
+    return Device(found.name, replace(found.offer, labels=own)) if own else found
+
+
+def _gpu() -> Device | None:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     program = shutil.which("nvidia-smi")
     if program is None or visible == "":
-        return _cpu()
+        return None
     first = ["--id", visible.split(",")[0]] if visible else []
     try:
         answer = subprocess.run(
-            [program, *first, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"],
+            [program, *first, "--query-gpu=uuid,memory.total,name", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             timeout=10,
             check=True,
         )
-        name, mebibytes = answer.stdout.splitlines()[0].rsplit(",", 1)
-        return f"{name.strip()}, {int(mebibytes) / 1024:.0f} GiB"
+        uuid, mebibytes, name = answer.stdout.splitlines()[0].split(",", 2)
+        gibibytes = int(mebibytes) / 1024
     except (OSError, subprocess.SubprocessError, IndexError, ValueError):
-        return _cpu()
+        return None
+    return Device(f"{name.strip()}, {gibibytes:.0f} GiB", Offer((GPU, CPU), round(gibibytes, 1), uuid.strip()))
 
 
-def _cpu() -> str:
+def _cpu() -> Device:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"CPU, {os.cpu_count()} cores, {memory:.0f} GiB"
+    return Device(f"CPU, {os.cpu_count()} cores, {memory:.0f} GiB", Offer((CPU,)))

@@ -1,10 +1,13 @@
-"""Runs: list, read, stop, resume."""
+"""Runs: list, read, change, pause, stop, resume, retry, clone; the queue."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from fastapi import status as status_codes
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from sqlalchemy import Engine
 
 from app import launching, queries, shapes
 from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Cursor, Limit, Order, Reader, RunId
@@ -13,6 +16,46 @@ from app.statuses import RunStatus
 
 router = APIRouter(tags=["runs"])
 
+Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class RunChange(BaseModel):
+    """What may change of a run."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"tags": ["ablation", "tau 0.2"], "archived": False}]})
+
+    name: str | None = Field(None, description="What you call it.", min_length=1, max_length=200)
+    tags: list[Tag] | None = Field(None, description="All of its tags.", max_length=32)
+    archived: bool | None = Field(None, description="Leave it out of lists, or show it again.")
+    priority: int | None = Field(None, description="Higher goes first in the queue; 0 is usual.", ge=-100, le=100)
+
+
+class Retry(BaseModel):
+    """How to do it over."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"start": "afresh"}]})
+
+    start: Literal["checkpoint", "afresh"] = Field("checkpoint", description="Go on from the last checkpoint, or begin a new run.")
+
+
+class Clone(BaseModel):
+    """What differs from the run that is copied."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "tau 0.4", "config": {"method": {"gate": {"threshold": 0.4}}}}]}
+    )
+
+    name: str | None = Field(None, description="What you call it; empty: the same.", min_length=1, max_length=200)
+    config: dict[str, Any] | None = Field(None, description="Settings that differ; lists are replaced whole.")
+
+
+class Move(BaseModel):
+    """A place in the queue."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"position": 1}]})
+
+    position: int = Field(description="1 is next; beyond the end means last.", ge=1, le=1_000_000)
+
 
 @router.get("/runs")
 def run_list(
@@ -20,13 +63,30 @@ def run_list(
     status: Annotated[list[RunStatus] | None, Query(description="Only these; repeat it for more.")] = None,
     experiment: Annotated[int | None, Query(description="Only runs of this experiment.", ge=1)] = None,
     search: Annotated[str, Query(description="Only runs whose name has this text.", max_length=200)] = "",
+    tag: Annotated[list[Tag] | None, Query(description="Only runs with this tag; repeat it for those that have them all.")] = None,
+    owner: Annotated[str | None, Query(description="Only this person's runs.", max_length=200)] = None,
+    archived: Annotated[bool | None, Query(description="Only archived runs, or only the others, which is the default.")] = False,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> shapes.Listing[shapes.Run]:
     """Runs, newest first."""
     return queries.run_list(
-        session, statuses=status or (), experiment_id=experiment, search=search, before=queries.cursor(cursor), limit=limit
+        session,
+        statuses=status or (),
+        experiment_id=experiment,
+        search=search,
+        owner=owner,
+        tags=tag or (),
+        archived=archived,
+        before=queries.cursor(cursor),
+        limit=limit,
     )
+
+
+@router.get("/queue")
+def queue(session: Reader) -> shapes.Listing[shapes.Run]:
+    """Waiting runs, the next one first. Owners take turns; a higher priority goes before them."""
+    return queries.queue(session)
 
 
 @router.get("/runs/{run_id}")
@@ -35,18 +95,56 @@ def read(run_id: RunId, session: Reader) -> shapes.Run:
     return queries.run(session, run_id)
 
 
+@router.patch("/runs/{run_id}")
+def change(run_id: RunId, body: RunChange, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson) -> shapes.Run:
+    """Rename, tag, archive a run, or give it another priority. What is left out stays."""
+    launching.change(engine, settings.broker_url, run_id, body.model_dump(exclude_unset=True, exclude_none=True))
+    return _read(engine, run_id)
+
+
+@router.post("/runs/{run_id}:pause")
+def pause(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson) -> shapes.Run:
+    """Pause a run: at once while it waits, at its next checkpoint while it trains. Its worker is free for others until it is resumed."""
+    launching.pause(engine, settings.broker_url, run_id, actor=person.name)
+    return _read(engine, run_id)
+
+
 @router.post("/runs/{run_id}:stop")
 def stop(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson) -> shapes.Run:
-    """Stop a run: at once while it waits, at its next checkpoint while it trains. It can be resumed."""
+    """Stop a run: at once while it waits or is paused, at its next checkpoint while it trains. It can be resumed."""
     launching.stop(engine, settings.broker_url, run_id, actor=person.name)
-    with reading(engine) as session:
-        return queries.run(session, run_id)
+    return _read(engine, run_id)
 
 
 @router.post("/runs/{run_id}:resume")
 def resume(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson) -> shapes.Run:
-    """Queue a stopped or failed run again; it goes on from its last checkpoint."""
+    """Queue a paused, stopped, failed or completed run again; it goes on from its last checkpoint."""
     launching.resume(engine, settings.broker_url, run_id, actor=person.name)
+    return _read(engine, run_id)
+
+
+@router.post("/runs/{run_id}:retry")
+def retry(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson, body: Retry | None = None) -> shapes.Run:
+    """Do an ended run over, from its last checkpoint or afresh; returns the run that waits. One that is under way refuses a second."""
+    afresh = body is not None and body.start == "afresh"
+    return _read(engine, launching.retry(engine, settings.broker_url, run_id, afresh=afresh, actor=person.name))
+
+
+@router.post("/runs/{run_id}:clone", status_code=status_codes.HTTP_201_CREATED)
+def clone(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson, body: Clone | None = None) -> shapes.Run:
+    """A new run with the same settings, or with some that differ."""
+    body = body or Clone(name=None, config=None)
+    return _read(engine, launching.clone(engine, settings.broker_url, run_id, overrides=body.config, name=body.name, actor=person.name))
+
+
+@router.post("/runs/{run_id}:move")
+def move(run_id: RunId, body: Move, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson) -> shapes.Run:
+    """Put a waiting run at a place in the queue. Its priority becomes its new neighbours' where it has to."""
+    launching.move(engine, settings.broker_url, run_id, body.position)
+    return _read(engine, run_id)
+
+
+def _read(engine: Engine, run_id: int) -> shapes.Run:
     with reading(engine) as session:
         return queries.run(session, run_id)
 

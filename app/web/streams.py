@@ -19,6 +19,7 @@ from app.tables import EventRow
 
 NAMES = {
     "status_changed": "head",
+    "run_changed": "head",
     "run_started": "head",
     "step_finished": "step",
     "exchange_recorded": "exchanges",

@@ -137,7 +137,7 @@ def test_stop_resume_and_a_refusal_that_explains(page: Page, site: Site, expect_
     page.goto(f"/runs/{claim.run_id}")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator("#run-head .chip").first).to_have_text("Stopping")
-    end_run(site.engine, claim, "stopped")
+    end_run(site.engine, claim, "halted")
     page.get_by_role("button", name="Resume").click()
     expect(page.locator("#run-head .chip").first).to_have_text("Queued")
     expect(page.locator("#run-head")).to_contain_text("in the queue")

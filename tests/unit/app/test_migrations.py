@@ -20,7 +20,8 @@ def test_migrations_give_exactly_the_tables_of_the_code(engine: Engine) -> None:
 
 def test_migrating_again_changes_nothing(engine: Engine) -> None:
     with engine.begin() as connection:
-        connection.execute(text("INSERT INTO workers VALUES ('w', 'h', 1, 'cpu', NULL, '2026-01-01', '2026-01-01')"))
+        columns = "name, host, pid, device, run_id, started_at, seen_at"
+        connection.execute(text(f"INSERT INTO workers ({columns}) VALUES ('w', 'h', 1, 'cpu', NULL, '2026-01-01', '2026-01-01')"))
     migrate(engine)
     with engine.begin() as connection:
         assert connection.execute(text("SELECT count(*) FROM workers")).scalar() == 1

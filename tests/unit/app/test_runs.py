@@ -44,7 +44,7 @@ def test_a_run_is_claimed_run_and_completed(engine: Engine) -> None:
         runs.finish(session, claim, "completed")
     assert history(engine, run_id) == [(None, "queued"), ("queued", "starting"), ("starting", "running"), ("running", "completed")]
     with pytest.raises(Conflict, match="completed"), writing(engine) as session:
-        runs.request_resume(session, run_id)
+        runs.request_pause(session, run_id)
 
 
 def test_every_transition_stands_in_the_live_stream_too(engine: Engine) -> None:
@@ -120,7 +120,7 @@ def test_stop_reaches_the_worker_and_a_stopped_run_can_be_resumed(engine: Engine
         assert runs.renew(session, claim).stop
     assert status(engine, run_id) == "stopping"
     with writing(engine) as session:
-        runs.finish(session, claim, "stopped")
+        runs.finish(session, claim, "halted")
     with writing(engine) as session:
         assert runs.request_resume(session, run_id) == "queued"
     assert claimed(engine).token > claim.token
@@ -225,7 +225,9 @@ def test_a_transaction_that_fails_leaves_nothing(engine: Engine) -> None:
     assert history(engine, run_id) == [(None, "queued")]
 
 
-OPERATIONS = st.sampled_from(["claim", "running", "stop", "resume", "renew", "reap", "release", "completed", "stopped", "failed", "stale"])
+OPERATIONS = st.sampled_from(
+    ["claim", "running", "stop", "pause", "resume", "renew", "reap", "release", "completed", "halted", "failed", "stale", "afresh"]
+)
 
 
 @given(operations=st.lists(OPERATIONS, max_size=14))
@@ -245,6 +247,10 @@ def test_any_sequence_of_operations_leaves_a_legal_history(lasting_engine: Engin
                         runs.mark_running(session, holds)
                     case "stop":
                         runs.request_stop(session, run_id)
+                    case "pause":
+                        runs.request_pause(session, run_id)
+                    case "afresh":
+                        runs.retry_afresh(session, run_id)
                     case "resume":
                         runs.request_resume(session, run_id)
                     case "renew":
@@ -255,7 +261,7 @@ def test_any_sequence_of_operations_leaves_a_legal_history(lasting_engine: Engin
                         runs.release(session, holds)
                     case "stale":
                         runs.finish(session, holds, "completed")
-                    case "completed" | "stopped" | "failed":
+                    case "completed" | "halted" | "failed":
                         runs.finish(session, holds, operation, error=runs.RunError("x", "y") if operation == "failed" else None)
         except (Conflict, LeaseLost):
             pass
@@ -279,3 +285,93 @@ def test_the_database_folder_is_made(tmp_path: Path) -> None:
     migrate(engine)
     engine.dispose()
     assert (tmp_path / "new" / "home" / "opcod.db").exists()
+
+
+def test_pausing_lets_the_worker_go_and_resuming_queues_again(engine: Engine) -> None:
+    run_id = queued_run(engine)
+    claim = claimed(engine)
+    with writing(engine) as session:
+        runs.mark_running(session, claim)
+        assert runs.request_pause(session, run_id) == "pausing"
+        assert runs.renew(session, claim).stop
+    with pytest.raises(Conflict, match="pausing"), writing(engine) as session:
+        runs.request_resume(session, run_id)
+    with writing(engine) as session:
+        runs.finish(session, claim, "halted")
+    assert status(engine, run_id) == "paused"
+    with writing(engine) as session:
+        assert runs.request_resume(session, run_id) == "queued"
+    assert history(engine, run_id)[-3:] == [("running", "pausing"), ("pausing", "paused"), ("paused", "queued")]
+
+
+def test_a_waiting_run_pauses_at_once_and_is_not_taken(engine: Engine) -> None:
+    run_id = queued_run(engine)
+    with writing(engine) as session:
+        assert runs.request_pause(session, run_id) == "paused"
+        assert runs.claim(session, worker="w", device="cpu", lease_seconds=60) is None
+        assert runs.request_stop(session, run_id) == "stopped"
+
+
+def test_a_stop_goes_before_a_pause(engine: Engine) -> None:
+    run_id = queued_run(engine)
+    claim = claimed(engine)
+    with writing(engine) as session:
+        runs.request_pause(session, run_id)
+        assert runs.request_stop(session, run_id) == "stopping"
+        runs.finish(session, claim, "halted")
+    assert status(engine, run_id) == "stopped"
+
+
+def test_a_pausing_run_whose_worker_vanished_is_paused(engine: Engine) -> None:
+    run_id = queued_run(engine)
+    claimed(engine, lease_seconds=1)
+    with writing(engine) as session:
+        runs.request_pause(session, run_id)
+        assert runs.reap(session, now() + timedelta(seconds=2)) == []
+    assert status(engine, run_id) == "paused"
+
+
+@pytest.mark.parametrize("ending", ["completed", "failed"])
+def test_an_ended_run_is_retried_once_at_a_time(engine: Engine, ending: runs.Ending) -> None:
+    run_id = queued_run(engine)
+    claim = claimed(engine)
+    with writing(engine) as session:
+        runs.change(session, run_id, tags=["mine"])
+        runs.finish(session, claim, ending)
+
+    def retry() -> object:
+        with writing(engine) as session:
+            return runs.retry_afresh(session, run_id).id
+
+    results = together(engine, retry, 3)
+    new = [result for result in results if isinstance(result, int)]
+    refused = [result for result in results if isinstance(result, Conflict)]
+    assert (len(new), len(refused)) == (1, 2)
+    assert f"being retried as run {new[0]}, which is queued" in str(refused[0])
+    with reading(engine) as session:
+        again = session.get(RunRow, new[0])
+        assert again is not None
+        assert (again.copied_from, again.tags, again.status) == (run_id, ["mine"], "queued")
+    second = claimed(engine)
+    with writing(engine) as session:
+        runs.finish(session, second, "failed")
+        assert runs.retry_afresh(session, run_id).id != new[0]
+
+
+@pytest.mark.parametrize(("first", "second"), [("stop", "pause"), ("pause", "stop"), ("pause", "pause")])
+def test_two_people_who_press_at_once_get_one_effect_and_one_refusal_or_an_order(engine: Engine, first: str, second: str) -> None:
+    """A stop may follow a pause; nothing follows a stop; the refusal names the state."""
+    run_id = queued_run(engine)
+    wishes = {"stop": runs.request_stop, "pause": runs.request_pause}
+    waiting = [first, second]
+
+    def press() -> object:
+        wish = waiting.pop()
+        with writing(engine) as session:
+            return wishes[wish](session, run_id)
+
+    results = together(engine, press)
+    refusals = [result for result in results if isinstance(result, Conflict)]
+    assert all(refusal.status in ("stopped", "paused") for refusal in refusals)
+    assert len(history(engine, run_id)) == 3 - len(refusals)
+    assert status(engine, run_id) == ("stopped" if "stop" in (first, second) else "paused")

@@ -12,16 +12,20 @@ from sqlmodel import select
 
 from app import runs, workers
 from app.db import reading, writing
+from app.queueing import Offer
 from app.tables import AttemptRow, RunRow
 from tests.unit.worker.conftest import queue_run
 from tests.unit.worker.test_runner import PRELUDE, eventually
 from worker.desk import Desk
 from worker.runner import Runner
 from worker.settings import WorkerSettings
+from worker.telemetry import Device
+
+PLAIN = Device("cpu", Offer())
 
 
-def make_desk(settings: WorkerSettings, engine: Engine, script: Path, name: str = "here") -> Desk:
-    desk = Desk(settings, engine, name, "cpu", lambda run_id: None)
+def make_desk(settings: WorkerSettings, engine: Engine, script: Path, name: str = "here", device: Device = PLAIN) -> Desk:
+    desk = Desk(settings, engine, name, device, lambda run_id: None)
     desk._runner = Runner(settings, engine, desk._draining, lambda run_id: None, command=(sys.executable, str(script)))
     return desk
 

@@ -1,0 +1,125 @@
+"""The queue: who is next, which run fits which worker, and how a run is moved.
+
+The order is stored, not worked out: highest `priority` first, then the lowest `turn`, then the oldest.
+A run is given its turn when it starts to wait, by start-time fair queueing (Goyal, Vin & Cheng, 1996):
+an owner's runs follow each other a turn apart, and nobody's first run has to let more than one run of
+each other owner go before it. So an owner who queues fifty runs does not shut out one who queues two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, or_
+from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from app.errors import Conflict, NotFound
+from app.tables import RunRow, WorkerRow
+from opcod.config import ExperimentConfig
+
+CPU = "cpu"
+GPU = "gpu"
+ORDER = (col(RunRow.priority).desc(), col(RunRow.turn), col(RunRow.id))
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a worker serves."""
+
+    labels: tuple[str, ...] = (CPU,)
+    memory_gib: float | None = None
+    """Of its GPU."""
+    device_key: str | None = None
+    """Names the GPU: no two attempts hold one at once. None for a CPU, which is shared."""
+
+
+PLAIN_CPU = Offer()
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a run waits for."""
+
+    device: str | None = None
+    memory_gib: float | None = None
+
+    def __str__(self) -> str:
+        if self.memory_gib is not None:
+            return f"a GPU with {self.memory_gib:g} GiB"
+        return {GPU: "a GPU", CPU: "a CPU worker"}.get(self.device or "", "any worker")
+
+
+def needs_of(config: Mapping[str, Any]) -> Needs:
+    """What an experiment's configuration asks for. `auto` takes whatever the worker has."""
+    compute = ExperimentConfig.model_validate(config).compute
+    memory = compute.gpu_memory_gib
+    if memory is not None or compute.device.startswith("cuda"):
+        return Needs(GPU, memory)
+    return Needs(CPU if compute.device == "cpu" else None)
+
+
+def fits(worker: WorkerRow, run: RunRow) -> bool:
+    """Whether `worker` could take `run`."""
+    if run.needs_device is not None and run.needs_device not in worker.labels:
+        return False
+    return run.needs_memory_gib is None or (worker.memory_gib or 0.0) >= run.needs_memory_gib
+
+
+def takeable(offer: Offer) -> Sequence[ColumnElement[bool]]:
+    """`fits` as conditions on runs, for a worker with `offer`."""
+    device = col(RunRow.needs_device)
+    return (
+        or_(device.is_(None), device.in_(offer.labels)),
+        or_(col(RunRow.needs_memory_gib).is_(None), col(RunRow.needs_memory_gib) <= (offer.memory_gib or 0.0)),
+    )
+
+
+def waiting() -> SelectOfScalar[RunRow]:
+    """The queue in order."""
+    return select(RunRow).where(col(RunRow.status) == "queued").order_by(*ORDER)
+
+
+def next_turn(session: Session, owner: str, held: Sequence[str]) -> float:
+    """The turn of a run that `owner` queues now; `held` are the states in which a worker has a run."""
+    served = session.exec(select(func.max(RunRow.turn)).where(col(RunRow.status).in_(held))).one()
+    if served is None:
+        served = session.exec(select(func.min(RunRow.turn)).where(col(RunRow.status) == "queued")).one()
+    if served is None:
+        served = session.exec(select(func.max(RunRow.turn))).one() or 0.0
+    last = session.exec(select(func.max(RunRow.turn)).where(col(RunRow.owner) == owner, col(RunRow.status).in_(("queued", *held)))).one()
+    return served if last is None else max(served, last + 1.0)
+
+
+def move(session: Session, run_id: int, position: int) -> None:
+    """Put a waiting run at `position` (1 is next; beyond the end means last).
+
+    Its priority changes no further than the place demands.
+
+    Raises:
+        NotFound
+        Conflict: it does not wait.
+    """
+    queue = list(session.exec(waiting().with_for_update()).all())
+    run = next((row for row in queue if row.id == run_id), None)
+    if run is None:
+        found = session.get(RunRow, run_id)
+        if found is None:
+            raise NotFound("run", run_id)
+        raise Conflict(run_id, found.status, "moved in the queue")
+    queue.remove(run)
+    place = min(max(position, 1), len(queue) + 1) - 1
+    before = queue[place - 1].priority if place > 0 else None
+    after = queue[place].priority if place < len(queue) else None
+    if before is not None:
+        run.priority = min(run.priority, before)
+    if after is not None:
+        run.priority = max(run.priority, after)
+    queue.insert(place, run)
+    peers = [row for row in queue if row.priority == run.priority]
+    first = min(row.turn for row in peers)
+    for offset, row in enumerate(peers):
+        row.turn = first + offset
+    session.flush()
