@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.structured_logs import LogFormat
 
 
 class Settings(BaseSettings):
@@ -20,6 +23,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, description="Port to listen on.", ge=0, le=65_535)
     lease_seconds: float = Field(30.0, description="How long a worker's claim holds without a heartbeat.", gt=0)
+    log_format: LogFormat = Field("text", description="`text` for people, `json` for a collector of logs: one object a line.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least level that is logged.")
+    log_requests: bool = Field(False, description="Log a line for every request.")
     reap_seconds: float = Field(3.0, description="How often lapsed leases and unclaimed runs are looked for.", gt=0)
     outbound_allow: list[str] = Field(
         default_factory=list,

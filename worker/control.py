@@ -21,6 +21,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from opcod.errors import ResourceError
 
 STOP_LINE = "stop\n"
+LOG_DESCRIPTOR = "OPCOD_LOG_DESCRIPTOR"
+"""Environment: the open file where the training process's log lines go as JSON, besides the run's log."""
+WORKER_VARIABLE = "OPCOD_WORKER"
+"""Environment: the worker's name."""
 
 
 class Assignment(BaseModel):

@@ -13,8 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 from sqlalchemy import Engine
@@ -27,8 +27,10 @@ from app.errors import LeaseLost
 from app.lifeline import PARENT_VARIABLE
 from app.logs import FILE_NAME
 from app.runs import Claim, RunControl, RunError
-from worker.control import STOP_LINE, Assignment, Report, take_report
+from app.structured_logs import log_context
+from worker.control import LOG_DESCRIPTOR, STOP_LINE, WORKER_VARIABLE, Assignment, Report, take_report
 from worker.settings import WorkerSettings
+from worker.telemetry import worker_name
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +60,15 @@ class TrainingProcess:
     def __init__(self, assignment: Assignment, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._folder, self._token = assignment.folder, assignment.token
         self._asked = False
-        with open(self._folder / FILE_NAME, "ab") as output:
+        with open(self._folder / FILE_NAME, "ab") as output, _collected(environment) as (collector, place):
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **environment, PARENT_VARIABLE: str(os.getpid())},
+                pass_fds=collector,
+                env={**os.environ, **environment, **place, PARENT_VARIABLE: str(os.getpid())},
             )
         self._tell(assignment.model_dump_json() + "\n")
 
@@ -120,6 +123,10 @@ class Runner:
 
     def carry_out(self, claim: Claim) -> None:
         """Train until the run ends, is stopped, is given back, or is lost; record which. Raises nothing of the run's."""
+        with log_context(run_id=claim.run_id, attempt=claim.token):
+            self._carry_out(claim)
+
+    def _carry_out(self, claim: Claim) -> None:
         self._changed(claim.run_id)
         folder = self._settings.run_folder(claim.folder)
         try:
@@ -215,12 +222,31 @@ class Runner:
         self._changed(claim.run_id)
 
 
+@contextmanager
+def _collected(environment: Mapping[str, str]) -> Iterator[tuple[Sequence[int], Mapping[str, str]]]:
+    """Where logs are collected as JSON, the training process writes there too: our standard output, under another number."""
+    if environment.get("OPCOD_LOG_FORMAT") != "json":
+        yield (), {}
+        return
+    collector = os.dup(sys.stdout.fileno())
+    try:
+        yield (collector,), {LOG_DESCRIPTOR: str(collector)}
+    finally:
+        os.close(collector)
+
+
 def _release(session: Session, claim: Claim, cause: str) -> None:
     runs.release(session, claim, cause=cause)
 
 
 def _environment(settings: WorkerSettings) -> dict[str, str]:
-    return {"OPCOD_HOME": str(settings.home), "OPCOD_DATABASE_URL": settings.database_url, "OPCOD_BROKER_URL": settings.broker_url}
+    return {
+        "OPCOD_HOME": str(settings.home),
+        "OPCOD_DATABASE_URL": settings.database_url,
+        "OPCOD_BROKER_URL": settings.broker_url,
+        "OPCOD_LOG_FORMAT": settings.log_format,
+        WORKER_VARIABLE: worker_name(),
+    }
 
 
 def _unreported(token: int, code: int) -> Report:

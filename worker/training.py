@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import signal
 import sys
 from functools import partial
@@ -16,10 +17,11 @@ from app import live
 from app.db import make_engine
 from app.errors import LeaseLost
 from app.lifeline import die_with_parent
+from app.structured_logs import configure_logging, make_handler
 from opcod.config import parse_config
 from opcod.errors import UserError
 from opcod.sinks import FanOut
-from worker.control import Assignment, Report, StopRequest, only_writer
+from worker.control import LOG_DESCRIPTOR, WORKER_VARIABLE, Assignment, Report, StopRequest, only_writer
 from worker.runner import internal_error
 from worker.settings import WorkerSettings
 from worker.sinks import LogSink, SqlSink
@@ -30,19 +32,29 @@ log = logging.getLogger("training")
 def main() -> int:
     """Read the assignment, train, leave a report. The exit status is 0 whenever there is a report."""
     die_with_parent(signal.SIGHUP)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.captureWarnings(True)
+    configure_logging("text", sys.stderr)
     stop = StopRequest()
     try:
         assignment = Assignment.model_validate_json(sys.stdin.readline())
     except ValidationError as error:
         print(f"This program is started by a worker: {error}", file=sys.stderr)
         return 2
+    _collect_logs(assignment)
     stop.listen(sys.stdin)
     report = _attempt(assignment, stop)
     log.info("attempt %s of run %s: %s %s", assignment.token, assignment.run_id, report.outcome, report.message)
     report.save(assignment.folder)
     return 0
+
+
+def _collect_logs(assignment: Assignment) -> None:
+    """The run's log is for people; where logs are collected as JSON, the same lines go there too."""
+    descriptor = os.environ.pop(LOG_DESCRIPTOR, None)
+    if descriptor is not None:
+        stream = open(int(descriptor), "w", buffering=1, encoding="utf-8")  # noqa: SIM115 (open as long as the process)
+        worker = os.environ.get(WORKER_VARIABLE, "")
+        handler = make_handler("json", stream, program="training", worker=worker, run_id=assignment.run_id, attempt=assignment.token)
+        logging.getLogger().addHandler(handler)
 
 
 def _attempt(assignment: Assignment, stop: StopRequest) -> Report:

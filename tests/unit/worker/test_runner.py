@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from tests.unit.worker.conftest import take
 from worker.control import only_writer
 from worker.runner import Runner
 from worker.settings import WorkerSettings
+from worker.telemetry import worker_name
 
 PRELUDE = """
 import os, signal, subprocess, sys, time
@@ -263,3 +265,13 @@ def test_a_worker_killed_hard_takes_its_training_process_and_all_below_along(ben
         worker.kill()
     for pid in pids.read_text().split():
         eventually(lambda pid=pid: gone(int(pid)), seconds=5)  # type: ignore[misc]
+
+
+def test_where_logs_are_collected_training_writes_there_too(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.settings = bench.settings.model_copy(update={"log_format": "json"})
+    with open(tmp_path / "collected", "w+", encoding="utf-8") as collected:
+        monkeypatch.setattr(sys, "stdout", collected)
+        bench.carry_out("from worker import training; training._collect_logs(assignment); training.log.error('hm'); report('completed')")
+    line = json.loads((tmp_path / "collected").read_text(encoding="utf-8"))
+    told = {name: line[name] for name in ("run_id", "attempt", "worker", "message")}
+    assert told == {"run_id": bench.claim.run_id, "attempt": bench.claim.token, "worker": worker_name(), "message": "hm"}
