@@ -13,9 +13,11 @@ from anyio import to_thread
 from fastapi import APIRouter, FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from app.api import experiments, health, library, problems, records, runs, stream
+from app.api import experiments, health, library, metrics, problems, records, runs, stream
 from app.db import make_engine, migrate
+from app.health import Pulse
 from app.live import Bell
+from app.observing import Observe
 from app.same_site import SameSite
 from app.settings import Settings, get_settings
 from app.sweeper import sweep_forever
@@ -40,11 +42,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.engine = make_engine(settings.database_url)
     app.state.bell = Bell(settings.broker_url)
+    app.state.pulse = Pulse()
     app.add_middleware(SameSite)
+    app.add_middleware(Observe, log_requests=settings.log_requests)  # the outermost: refusals are measured too
     api = APIRouter(prefix=API, responses=problems.RESPONSES)
-    for part in (experiments, runs, records, stream, library, health):
+    for part in (experiments, runs, records, stream, library, health, metrics):
         api.include_router(part.router)
     app.include_router(api)
+    app.include_router(metrics.router, include_in_schema=False)  # where Prometheus looks by itself
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     render_page = None
     if find_spec("app.web.routes") is not None:
@@ -62,7 +67,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await to_thread.run_sync(migrate, app.state.engine)
     tasks = [
         asyncio.create_task(app.state.bell.listen()),
-        asyncio.create_task(sweep_forever(app.state.engine, settings.broker_url, settings.reap_seconds)),
+        asyncio.create_task(sweep_forever(app.state.engine, settings.broker_url, settings.reap_seconds, app.state.pulse)),
     ]
     try:
         yield

@@ -12,6 +12,8 @@ from sqlalchemy.exc import OperationalError
 
 from app import live, queue, runs
 from app.db import now, reading, writing
+from app.health import Pulse
+from app.metrics import SWEEP, SWEPT
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +31,14 @@ def sweep(engine: Engine, broker_url: str) -> None:
             return  # the broker is down for the others too
 
 
-async def sweep_forever(engine: Engine, broker_url: str, every_seconds: float) -> None:
+async def sweep_forever(engine: Engine, broker_url: str, every_seconds: float, pulse: Pulse) -> None:
     """`sweep` in a thread, again and again. A database that is away is waited for."""
     while True:
         try:
-            await to_thread.run_sync(sweep, engine, broker_url)
+            with SWEEP.time():
+                await to_thread.run_sync(sweep, engine, broker_url)
+            pulse.beat()
+            SWEPT.set_to_current_time()
         except OperationalError as error:
             logger.warning("The database does not answer: %s", error.orig)
         await asyncio.sleep(every_seconds)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import SQLAlchemyError
 
-from app import workers
-from app.api.dependencies import CurrentBell, CurrentEngine
-from app.db import reading
+from app.api.dependencies import CurrentBell, CurrentEngine, CurrentSettings
+from app.health import Pulse, Reason
+from app.health import reasons as find_reasons
 
 router = APIRouter(tags=["health"])
 
@@ -20,30 +19,32 @@ class Live(BaseModel):
 
 
 class Ready(BaseModel):
-    """`ready` says whether requests can be served; `reasons` what is missing or slow."""
+    """`ready` says whether requests can be served; the reasons what is missing or slow."""
 
     ready: bool
     reasons: list[str] = Field(description="In words; may name what only slows things down.")
+    problems: list[Reason] = Field(description="The same for programs.")
+
+
+def _pulse(request: Request) -> Pulse:
+    pulse: Pulse = request.app.state.pulse
+    return pulse
 
 
 @router.get("/health/live")
-def live() -> Live:
+async def live() -> Live:
     """The process answers."""
     return Live()
 
 
 @router.get("/health")
 @router.get("/health/ready", responses={503: {"model": Ready}})
-def ready(response: Response, engine: CurrentEngine, bell: CurrentBell) -> Ready:
-    """The database answers. A broker that is away, or no worker, is told as a reason and refuses nothing."""
-    reasons = []
-    try:
-        with reading(engine) as session:
-            if not workers.alive(session):
-                reasons.append("No worker is connected: runs wait.")
-    except SQLAlchemyError:
+def ready(
+    response: Response, engine: CurrentEngine, bell: CurrentBell, settings: CurrentSettings, pulse: Annotated[Pulse, Depends(_pulse)]
+) -> Ready:
+    """The database answers and has this version's schema. What only slows things down is told and refuses nothing."""
+    found = find_reasons(engine, bell, pulse, settings)
+    blocked = any(reason.blocking for reason in found)
+    if blocked:
         response.status_code = 503
-        return Ready(ready=False, reasons=["The database does not answer."])
-    if not bell.hears:
-        reasons.append("The broker does not answer: pages and workers ask the database instead.")
-    return Ready(ready=True, reasons=reasons)
+    return Ready(ready=not blocked, reasons=[reason.message for reason in found], problems=found)

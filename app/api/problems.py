@@ -101,10 +101,10 @@ def install(app: FastAPI, render_page: PageRenderer | None = None) -> None:
 
     @app.exception_handler(Exception)
     async def ours(request: Request, _error: Exception) -> Response:
-        identity = uuid4().hex[:12]
+        identity = getattr(request.state, "request_id", None) or uuid4().hex[:12]
         logger.error("Error %s in %s %s follows", identity, request.method, request.url.path)
         advice = f"The server's log has it as {identity}."
-        return answer(request, problem_of(500, "Something went wrong on our side.", advice=advice, id=identity))
+        return answer(request, problem_of(500, "Something went wrong on our side.", advice=advice, id=identity), {"X-Request-ID": identity})
 
 
 def problem_of(status: int, detail: str, **more: Any) -> Problem:
