@@ -16,6 +16,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, create_engine
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -72,10 +73,39 @@ def writing(engine: Engine) -> Iterator[Session]:
 
 def migrate(engine: Engine) -> None:
     """Bring the schema to the newest version. Safe to call from several starting processes at once."""
-    with engine.execution_options(writes=True).begin() as connection:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+    with altering(engine) as connection:
         command.upgrade(migration_config(connection), "head")
+
+
+@contextmanager
+def altering(engine: Engine) -> Iterator[Connection]:
+    """A transaction that may alter tables, one at a time over all processes; commits at the end.
+
+    SQLite alters a table by copying it and dropping the old one, which must not take the rows along that
+    refer to it: references are left alone meanwhile, and checked before the commit.
+
+    Raises:
+        IntegrityError: a row refers to one that is not there; nothing was changed.
+    """
+    with engine.execution_options(writes=True).connect() as connection:
+        if connection.dialect.name == "postgresql":
+            with connection.begin():
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+                yield connection
+            return
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        raw.execute("PRAGMA foreign_keys=OFF")  # takes no effect within a transaction
+        try:
+            with connection.begin():
+                yield connection
+                broken = connection.execute(text("PRAGMA foreign_key_check")).first()
+                if broken is not None:
+                    raise IntegrityError(
+                        "PRAGMA foreign_key_check", None, ValueError(f"a row of {broken[0]} refers to none of {broken[2]}")
+                    )
+        finally:
+            raw.execute("PRAGMA foreign_keys=ON")
 
 
 def migration_config(connection: Connection) -> Config:

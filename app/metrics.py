@@ -23,7 +23,7 @@ from app import workers
 from app.db import now, reading
 from app.runs import HELD
 from app.statuses import RunStatus
-from app.tables import AttemptRow, MetricRow, RunRow
+from app.tables import AttemptRow, MetricRow, RunRow, WorkerRow
 
 IN_PROCESS = CollectorRegistry()
 """What this process counts."""
@@ -137,19 +137,18 @@ def _attempts(session: Session) -> list[Metric]:
 
 def _workers(session: Session) -> list[Metric]:
     alive = workers.alive(session)
-    kinds = Tally(device_kind(worker.device) for worker in alive)
+    kinds = Tally(_kind(worker) for worker in alive)
     family = GaugeMetricFamily("opcod_workers", "Workers heard of lately, by kind of device.", labels=["device"])
     busy = GaugeMetricFamily("opcod_workers_busy", "Those that hold a run, by kind of device.", labels=["device"])
-    working = Tally(device_kind(worker.device) for worker in alive if worker.run_id is not None)
+    working = Tally(_kind(worker) for worker in alive if worker.run_id is not None)
     for kind in sorted({"cpu", "gpu"} | set(kinds)):
         family.add_metric([kind], kinds[kind])
         busy.add_metric([kind], working[kind])
     return [family, busy]
 
 
-def device_kind(device: str) -> str:
-    """``gpu`` or ``cpu``, from a worker's words for its device."""
-    return "cpu" if device.lower().startswith("cpu") else "gpu"
+def _kind(worker: WorkerRow) -> str:
+    return "gpu" if "gpu" in worker.labels else "cpu"
 
 
 def _events(session: Session) -> list[Metric]:

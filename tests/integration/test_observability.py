@@ -18,6 +18,7 @@ from app import runs, workers
 from app.db import writing
 from app.ingest import ingest
 from app.main import create_app
+from app.queueing import Offer
 from app.settings import Settings
 from tests.integration.service import served
 from tests.unit.app.factories import claimed, queued_run, story
@@ -77,7 +78,7 @@ def test_a_scrape_tells_the_state_of_runs_queue_and_workers(client: TestClient, 
     with writing(engine) as session:
         ingest(session, run_id, claim.token, story())
         workers.heartbeat(session, "a", host="h", pid=1, device="CPU, 2 cores, 8 GiB", run_id=run_id)
-        workers.heartbeat(session, "b", host="h", pid=2, device="NVIDIA H100, 80 GiB")
+        workers.heartbeat(session, "b", host="h", pid=2, device="NVIDIA H100, 80 GiB", offer=Offer(("gpu",), 80.0))
     with writing(engine) as session:
         runs.reap(session)
     found = scrape(client)
