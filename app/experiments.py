@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from app.errors import Fault, Invalid
 from app.tables import DomainRow, ExperimentRow, StudentRow
@@ -108,22 +108,14 @@ def _absolute(section: str, field: str | None) -> str:
     return field if field.split(".")[0] in ExperimentConfig.model_fields else f"{section}.{field}"
 
 
-def create(
-    session: Session, config: ExperimentConfig, *, preset: str | None = None, idempotency_key: str | None = None
-) -> tuple[ExperimentRow, bool]:
-    """Store an experiment that `check_experiment` has passed; returns it and whether it is new.
-
-    With an `idempotency_key` that was used before, the experiment made then is returned instead.
-    """
-    if idempotency_key is not None:
-        before = session.exec(select(ExperimentRow).where(col(ExperimentRow.idempotency_key) == idempotency_key)).first()
-        if before is not None:
-            return before, False
-    experiment = ExperimentRow(name=config.name, preset=preset, config=config.model_dump(mode="json"), idempotency_key=idempotency_key)
+def create(session: Session, config: ExperimentConfig, *, preset: str | None = None) -> int:
+    """Store an experiment that `check_experiment` has passed; its id."""
+    experiment = ExperimentRow(name=config.name, preset=preset, config=config.model_dump(mode="json"))
     session.add(experiment)
     session.flush()
     _remember(session, config)
-    return experiment, True
+    assert experiment.id is not None
+    return experiment.id
 
 
 def _remember(session: Session, config: ExperimentConfig) -> None:

@@ -7,33 +7,46 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from app import live, queue, queueing, runs
+from app import idempotency, live, queue, queueing, runs
 from app.db import reading, writing
 from app.errors import Conflict, NotFound
 from app.experiments import check_deeply, check_experiment, create
+from app.idempotency import Asked
 from app.statuses import RunStatus
 from app.tables import ExperimentRow, RunRow
 from opcod.config import merge, parse_config
 
 
-def start(engine: Engine, broker_url: str, experiment_id: int, *, name: str | None = None, actor: str = "user") -> int:
-    """Queue a run and tell the workers; returns its id.
+def start(
+    engine: Engine, broker_url: str, experiment_id: int, *, name: str | None = None, actor: str = "user", asked: Asked | None = None
+) -> tuple[int, bool]:
+    """Queue a run and tell the workers; returns its id and whether it is new, or was made when the same was `asked` before.
 
     Raises:
         NotFound: there is no such experiment.
-        Invalid: its data or students have gone since it was made.
+        Invalid: its data or students have gone since it was made; the key was used for something else.
     """
+    asked = asked or Asked(actor, None, "run")
     with reading(engine) as session:
         experiment = session.get(ExperimentRow, experiment_id)
+        made = idempotency.earlier(session, asked)
     if experiment is None:
         raise NotFound("experiment", experiment_id)
+    if made is not None:
+        return made, False
     check_deeply(parse_config(experiment.config))
     with writing(engine) as session:
-        run_id = runs.create_run(session, experiment_id, name=name, actor=actor).id
-    assert run_id is not None
-    queue.announce(engine, broker_url, run_id)
-    live.ring(broker_url, run_id)
-    return run_id
+        run_id, new = idempotency.once(session, asked, lambda: _id(runs.create_run(session, experiment_id, name=name, actor=actor)))
+    if new:
+        announce(engine, broker_url, run_id)
+    return run_id, new
+
+
+def announce(engine: Engine, broker_url: str, *run_ids: int) -> None:
+    """Tell workers and viewers of runs that wait, after the commit."""
+    for run_id in run_ids:
+        queue.announce(engine, broker_url, run_id)
+        live.ring(broker_url, run_id)
 
 
 def stop(engine: Engine, broker_url: str, run_id: int, *, actor: str = "user") -> RunStatus:
@@ -107,38 +120,52 @@ def clone(
     overrides: Mapping[str, Any] | None = None,
     name: str | None = None,
     actor: str = "user",
-) -> int:
-    """A new run with the same settings, or with `overrides` laid over them, which makes a new experiment. Returns its id.
+    asked: Asked | None = None,
+) -> tuple[int, bool]:
+    """A new run with the same settings, or with `overrides` laid over them, which makes a new experiment.
+
+    Returns its id and whether it is new, or was made when the same was `asked` before.
 
     Raises:
         NotFound
-        Invalid: the settings, their data or their students do not hold.
+        Invalid: the settings, their data or their students do not hold; the key was used for something else.
     """
+    asked = asked or Asked(actor, None, "clone")
     with reading(engine) as session:
         source = session.get(RunRow, run_id)
         if source is None:
             raise NotFound("run", run_id)
         experiment = session.get(ExperimentRow, source.experiment_id)
+        made = idempotency.earlier(session, asked)
     assert experiment is not None
+    if made is not None:
+        return made, False
     config = check_experiment(name, None, merge(experiment.config, overrides or {}))
     with writing(engine) as session:
-        experiment_id = experiment.id
-        if overrides:
-            experiment_id = create(session, config, preset=experiment.preset)[0].id
-        assert experiment_id is not None
-        new = runs.create_run(
-            session,
-            experiment_id,
-            name=name or source.name,
-            actor=actor,
-            tags=source.tags,
-            copied_from=run_id,
-            cause=f"clone of run {run_id}",
-        ).id
-    assert new is not None
-    queue.announce(engine, broker_url, new)
-    live.ring(broker_url, new)
-    return new
+
+        def make() -> int:
+            experiment_id = create(session, config, preset=experiment.preset) if overrides else source.experiment_id
+            return _id(
+                runs.create_run(
+                    session,
+                    experiment_id,
+                    name=name or source.name,
+                    actor=actor,
+                    tags=source.tags,
+                    copied_from=run_id,
+                    cause=f"clone of run {run_id}",
+                )
+            )
+
+        run_made, new = idempotency.once(session, asked, make)
+    if new:
+        announce(engine, broker_url, run_made)
+    return run_made, new
+
+
+def _id(run: RunRow) -> int:
+    assert run.id is not None
+    return run.id
 
 
 def move(engine: Engine, broker_url: str, run_id: int, position: int) -> None:

@@ -7,7 +7,7 @@ as near as the first.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Text, func, or_
@@ -25,7 +25,6 @@ from app.tables import (
     DomainRow,
     EvaluationRow,
     EventRow,
-    ExchangeRow,
     ExperimentRow,
     FeedbackRow,
     GateDecisionRow,
@@ -37,9 +36,6 @@ from app.tables import (
 
 R = TypeVar("R", bound=SQLModel)
 S = TypeVar("S", bound=shapes.Shape)
-
-NO_FEEDBACK = "none"
-"""The outcome to ask for to see exchanges without feedback."""
 
 
 def cursor(text: str | None) -> int | None:
@@ -153,82 +149,25 @@ def metrics(
     session: Session, run_id: int, *, names: Sequence[str] = (), after: int | None = None, limit: int = 1000
 ) -> shapes.Listing[shapes.MetricPoint]:
     """Points in order of arrival, after arrival number `after`. A name that ends in ``*`` stands for all that begin so."""
-    rows = select(MetricRow).where(col(MetricRow.run_id) == run_id).order_by(col(MetricRow.id))
+    rows = metric_rows(run_id, names)
     if after is not None:
         rows = rows.where(col(MetricRow.id) > after)
+    return _page(session, rows, limit, shapes.MetricPoint)
+
+
+def metric_rows(run_id: int, names: Sequence[str]) -> SelectOfScalar[MetricRow]:
+    """The run's points in order of arrival, of these names."""
+    rows = select(MetricRow).where(col(MetricRow.run_id) == run_id).order_by(col(MetricRow.id))
     if names:
         exact = [name for name in names if not name.endswith("*")]
         begins = [col(MetricRow.name).startswith(name[:-1], autoescape=True) for name in names if name.endswith("*")]
         rows = rows.where(or_(col(MetricRow.name).in_(exact), *begins))
-    return _page(session, rows, limit, shapes.MetricPoint)
+    return rows
 
 
 def last_arrival(session: Session, run_id: int) -> int:
     """The newest arrival number of the run's live stream; 0 where there is none."""
     return session.exec(select(func.max(col(EventRow.id))).where(col(EventRow.run_id) == run_id)).one() or 0
-
-
-def exchanges(
-    session: Session,
-    run_id: int,
-    *,
-    round: int | None = None,
-    step: int | None = None,
-    tutee: str | None = None,
-    tutor: str | None = None,
-    domain: str | None = None,
-    question: str | None = None,
-    correct: bool | None = None,
-    in_loss: bool | None = None,
-    outcomes: Sequence[str] = (),
-    after: int | None = None,
-    newest_first: bool = False,
-    limit: int = 50,
-) -> shapes.Listing[shapes.Exchange]:
-    """Exchanges in order of arrival (or the other way round), each with its feedback; every filter narrows."""
-    rows = select(ExchangeRow).where(col(ExchangeRow.run_id) == run_id)
-    rows = rows.order_by(col(ExchangeRow.id).desc() if newest_first else col(ExchangeRow.id))
-    if after is not None:
-        rows = rows.where(col(ExchangeRow.id) < after if newest_first else col(ExchangeRow.id) > after)
-    wanted: Mapping[Any, Any] = {
-        ExchangeRow.round: round,
-        ExchangeRow.step: step,
-        ExchangeRow.tutee: tutee,
-        ExchangeRow.tutor: tutor,
-        ExchangeRow.domain: domain,
-        ExchangeRow.question_id: question,
-        ExchangeRow.correct: correct,
-        ExchangeRow.in_loss: in_loss,
-    }
-    for column, value in wanted.items():
-        if value is not None:
-            rows = rows.where(column == value)
-    if outcomes:
-        among = col(ExchangeRow.outcome).in_([outcome for outcome in outcomes if outcome != NO_FEEDBACK])
-        rows = rows.where(or_(among, col(ExchangeRow.outcome).is_(None)) if NO_FEEDBACK in outcomes else among)
-    found = session.exec(rows.limit(limit + 1)).all()
-    return shapes.Listing(items=_exchanges(session, run_id, found[:limit]), next_cursor=_next(found, limit))
-
-
-def exchange(session: Session, exchange_id: int) -> shapes.ExchangeDetail:
-    """One exchange with the ids of its siblings.
-
-    Raises:
-        NotFound
-    """
-    row = _get(session, ExchangeRow, exchange_id, "exchange")
-    siblings = session.exec(
-        select(col(ExchangeRow.id))
-        .where(
-            col(ExchangeRow.run_id) == row.run_id,
-            col(ExchangeRow.tutee) == row.tutee,
-            col(ExchangeRow.step) == row.step,
-            col(ExchangeRow.group) == row.group,
-        )
-        .order_by(col(ExchangeRow.rollout_index))
-    ).all()
-    found = _exchanges(session, row.run_id, [row])[0]
-    return shapes.ExchangeDetail(**dict(found), siblings=[sibling for sibling in siblings if sibling is not None])
 
 
 def evaluations(session: Session, run_id: int, *, after: int | None = None, limit: int = 1000) -> shapes.Listing[shapes.EvaluationShape]:
@@ -299,41 +238,3 @@ def _of_run(table: type[R], run_id: int, after: int | None) -> SelectOfScalar[R]
     columns: Any = table
     rows = select(table).where(columns.run_id == run_id).order_by(columns.id)
     return rows if after is None else rows.where(columns.id > after)
-
-
-def _exchanges(session: Session, run_id: int, rows: Sequence[ExchangeRow]) -> list[shapes.Exchange]:
-    said = session.exec(select(FeedbackRow).where(col(FeedbackRow.run_id) == run_id, col(FeedbackRow.seq).in_([row.seq for row in rows])))
-    feedbacks = {feedback.seq: feedback for feedback in said.all()}
-    return [_exchange(row, feedbacks.get(row.seq)) for row in rows]
-
-
-def _exchange(row: ExchangeRow, feedback: FeedbackRow | None) -> shapes.Exchange:
-    assert row.id is not None
-    rollout = shapes.RolloutShape(
-        index=row.rollout_index,
-        text=row.rollout_text,
-        tokens=row.rollout_tokens,
-        correct=row.correct,
-        extracted=row.extracted,
-        truncated=row.truncated,
-    )
-    divergence = None
-    if row.divergence_mean is not None and row.divergence_max is not None:
-        divergence = shapes.DivergenceShape(mean=row.divergence_mean, max=row.divergence_max)
-    return shapes.Exchange(
-        id=row.id,
-        run_id=row.run_id,
-        round=row.round,
-        step=row.step,
-        group=row.group,
-        tutee=row.tutee,
-        tutor=row.tutor,
-        domain=row.domain,
-        question=shapes.QuestionShape(id=row.question_id, prompt=row.question_prompt, answer=row.question_answer),
-        rollout=rollout,
-        own_solution=row.own_solution,
-        feedback=shapes.FeedbackShape.model_validate(feedback) if feedback else None,
-        teacher_prompt=row.teacher_prompt,
-        in_loss=row.in_loss,
-        divergence=divergence,
-    )

@@ -202,10 +202,26 @@ class Exchange(Shape):
     teacher_prompt: str | None
     in_loss: bool
     divergence: DivergenceShape | None
+    labels: list[str] = Field(description="Words that people put on it.")
 
 
 class ExchangeDetail(Exchange):
     siblings: list[int] = Field(description="Ids of the question's rollouts in this step, this one included, by index.")
+
+
+class Label(Shape):
+    """A word on an exchange."""
+
+    label: str
+    person: str = Field(description="Who put it there.")
+    at: datetime
+
+
+class LabelCount(Shape):
+    """A word in use."""
+
+    label: str
+    exchanges: int = Field(description="Exchanges that have it.")
 
 
 class EvaluationShape(Shape):

@@ -36,7 +36,6 @@ class ExperimentRow(SQLModel, table=True):
     name: str
     preset: str | None = None
     config: dict[str, Any] = Field(sa_type=JSON)
-    idempotency_key: str | None = Field(default=None, unique=True)
     created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
 
 
@@ -255,6 +254,16 @@ class FeedbackRow(SQLModel, table=True):
     removed: list[str] = Field(default_factory=list, sa_type=JSON)
 
 
+class ExchangeLabelRow(SQLModel, table=True):
+    """A word that somebody put on an exchange."""
+
+    __tablename__: ClassVar[str] = "exchange_labels"
+    exchange_id: int = Field(primary_key=True, sa_type=BIG_INTEGER, foreign_key="exchanges.id", ondelete="CASCADE")
+    label: str = Field(primary_key=True, index=True)
+    person: str
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
 class EvaluationRow(SQLModel, table=True):
     __tablename__: ClassVar[str] = "evaluations"
     __table_args__: ClassVar[Any] = (UniqueConstraint("run_id", "seq"), NEVER_REUSED)
@@ -365,3 +374,15 @@ class WorkerRow(SQLModel, table=True):
     run_id: int | None = Field(default=None, foreign_key="runs.id")
     started_at: datetime = Field(sa_type=UtcDateTime)
     seen_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class IdempotencyKeyRow(SQLModel, table=True):
+    """A request that may come again, and what it made. See `app.idempotency`."""
+
+    __tablename__: ClassVar[str] = "idempotency_keys"
+    person: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    fingerprint: str
+    """Of the request; empty, for keys of old, fits every one."""
+    resource_id: int
+    created_at: datetime = Field(sa_type=UtcDateTime)

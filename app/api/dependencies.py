@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 from sqlalchemy import Engine
 from sqlmodel import Session
 
+from app import idempotency
 from app.access.person import LOCAL, Person
 from app.db import reading
 from app.live import Bell
@@ -55,3 +56,12 @@ ExperimentId = Annotated[int, Path(description="The experiment's id.", ge=1, le=
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before.")]
 Limit = Annotated[int, Query(description="Items a page.", ge=1, le=500)]
 Order = Annotated[Literal["oldest", "newest"], Query(description="Which come first.")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias=idempotency.HEADER,
+        description="A request that is sent again with the same key makes no second thing: it answers 200 with the first one.",
+        min_length=1,
+        max_length=200,
+    ),
+]

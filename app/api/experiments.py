@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response, status
+from fastapi import APIRouter, Query, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
-from app import experiments, launching, queries, shapes
-from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Cursor, ExperimentId, Limit, Reader
+from app import experiments, idempotency, launching, queries, shapes
+from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Cursor, ExperimentId, IdempotencyKey, Limit, Reader
 from app.db import reading, writing
+from app.idempotency import Asked
 
 router = APIRouter(tags=["experiments"])
 
@@ -37,21 +38,27 @@ def create(
     body: NewExperiment,
     response: Response,
     engine: CurrentEngine,
+    person: CurrentPerson,
     dry_run: Annotated[bool, Query(description="Check only, store nothing.")] = False,
-    idempotency_key: Annotated[
-        str | None, Header(description="A request that is sent again with the same key makes no second experiment.", max_length=200)
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> shapes.Experiment | shapes.Checked:
     """Make an experiment. All that can be checked without loading a model is checked first: data files, students, templates."""
-    config = experiments.check_experiment(body.name, body.preset, body.config)
-    if dry_run:
-        response.status_code = status.HTTP_200_OK
-        return shapes.Checked(valid=True, config=config.model_dump(mode="json"))
-    with writing(engine) as session:
-        experiment, new = experiments.create(session, config, preset=body.preset, idempotency_key=idempotency_key)
+    asked = Asked(person.name, None if dry_run else idempotency_key, "experiment", body.model_dump(mode="json"))
+    with reading(engine) as session:
+        made = idempotency.earlier(session, asked)
+    if made is None:
+        config = experiments.check_experiment(body.name, body.preset, body.config)
+        if dry_run:
+            response.status_code = status.HTTP_200_OK
+            return shapes.Checked(valid=True, config=config.model_dump(mode="json"))
+        with writing(engine) as session:
+            made, new = idempotency.once(session, asked, lambda: experiments.create(session, config, preset=body.preset))
+    else:
+        new = False
     if not new:
         response.status_code = status.HTTP_200_OK
-    return shapes.Experiment.model_validate(experiment)
+    with reading(engine) as session:
+        return queries.experiment(session, made)
 
 
 @router.get("/experiments")
@@ -68,9 +75,19 @@ def read(experiment_id: ExperimentId, session: Reader) -> shapes.Experiment:
 
 @router.post("/experiments/{experiment_id}/runs", status_code=status.HTTP_201_CREATED)
 def start(
-    experiment_id: ExperimentId, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson, body: NewRun | None = None
+    experiment_id: ExperimentId,
+    response: Response,
+    engine: CurrentEngine,
+    settings: CurrentSettings,
+    person: CurrentPerson,
+    body: NewRun | None = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> shapes.Run:
     """Queue a run of the experiment. Data and students are looked at again, since they may have gone meanwhile."""
-    run_id = launching.start(engine, settings.broker_url, experiment_id, name=body.name if body else None, actor=person.name)
+    body = body or NewRun(name=None)
+    asked = Asked(person.name, idempotency_key, f"run of experiment {experiment_id}", body.model_dump(mode="json"))
+    run_id, new = launching.start(engine, settings.broker_url, experiment_id, name=body.name, actor=person.name, asked=asked)
+    if not new:
+        response.status_code = status.HTTP_200_OK
     with reading(engine) as session:
         return queries.run(session, run_id)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app import queries, shapes, workers
+from app.api.conditional import POLLED, ConditionalRoute
 from app.api.dependencies import CurrentSettings, Cursor, Limit, Reader
 
-router = APIRouter(tags=["library"])
+router = APIRouter(tags=["library"], route_class=ConditionalRoute)
 
 
 @router.get("/students")
@@ -28,7 +29,7 @@ def domain_list(session: Reader, cursor: Cursor = None, limit: Limit = 50) -> sh
     return queries.domains(session, before=queries.cursor(cursor), limit=limit)
 
 
-@router.get("/workers")
+@router.get("/workers", **POLLED)
 def worker_list(session: Reader) -> shapes.Listing[shapes.Worker]:
     """Workers that live."""
     return shapes.Listing(items=[shapes.Worker.model_validate(row) for row in workers.alive(session)])

@@ -1,24 +1,26 @@
-"""What a run left behind: metrics, exchanges, evaluations, gate decisions, checkpoints, log."""
+"""What a run left behind: metrics, evaluations, gate decisions, checkpoints, log."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 
-from app import logs, queries, shapes
-from app.api.dependencies import CurrentSettings, Cursor, Limit, Order, Reader, RunId
-from opcod.types import FeedbackOutcome
+from app import exports, logs, queries, shapes
+from app.api.conditional import POLLED, ConditionalRoute
+from app.api.dependencies import CurrentEngine, CurrentSettings, Cursor, Reader, RunId
+from app.api.downloads import download, downloads
+from app.db import reading
 
-router = APIRouter(tags=["records"])
+router = APIRouter(tags=["records"], route_class=ConditionalRoute)
 
 Names = Annotated[list[str] | None, Query(description="Only these; `student1/*` stands for all that begin so. Repeat it for more.")]
-Outcomes = Annotated[list[FeedbackOutcome | Literal["none"]] | None, Query(description="Of the feedback; `none`: there was none.")]
 After = Annotated[str | None, Query(description="Arrival number of the last point that you have; `cursor` says the same.")]
 Many = Annotated[int, Query(description="Items a page.", ge=1, le=10_000)]
 
 
-@router.get("/runs/{run_id}/metrics")
+@router.get("/runs/{run_id}/metrics", **POLLED)
 def metrics(
     run_id: RunId,
     session: Reader,
@@ -32,65 +34,34 @@ def metrics(
     return queries.metrics(session, run_id, names=name or (), after=queries.cursor(after or cursor), limit=limit)
 
 
-@router.get("/runs/{run_id}/metric-names")
+@router.get("/runs/{run_id}/metrics/export", response_class=StreamingResponse, responses=downloads("jsonl", "parquet", "csv"))
+def export(
+    run_id: RunId,
+    engine: CurrentEngine,
+    name: Names = None,
+    format: Annotated[exports.Format, Query(description="JSON lines, Parquet, or CSV that a spreadsheet may open.")] = "jsonl",
+) -> StreamingResponse:
+    """Every point as one file. A run that is under way is told as far as it is now."""
+    with reading(engine) as session:
+        queries.run_row(session, run_id)
+    return download(exports.metrics(engine, run_id, name or ()), format, exports.METRIC_FIELDS, f"run-{run_id}-metrics")
+
+
+@router.get("/runs/{run_id}/metric-names", **POLLED)
 def metric_names(run_id: RunId, session: Reader) -> shapes.Listing[str]:
     """The names of every curve that the run has."""
     queries.run_row(session, run_id)
     return shapes.Listing(items=queries.metric_names(session, run_id))
 
 
-@router.get("/runs/{run_id}/exchanges")
-def exchanges(
-    run_id: RunId,
-    session: Reader,
-    round: Annotated[int | None, Query(ge=0)] = None,
-    step: Annotated[int | None, Query(description="The tutee's update.", ge=0)] = None,
-    student: Annotated[str | None, Query(description="The tutee.")] = None,
-    tutee: Annotated[str | None, Query(description="The same as `student`.")] = None,
-    tutor: str | None = None,
-    domain: str | None = None,
-    question: Annotated[str | None, Query(description="A question's id.")] = None,
-    correct: bool | None = None,
-    in_loss: bool | None = None,
-    outcome: Outcomes = None,
-    order: Order = "oldest",
-    cursor: Cursor = None,
-    limit: Limit = 50,
-) -> shapes.Listing[shapes.Exchange]:
-    """Exchanges; every filter narrows."""
-    queries.run_row(session, run_id)
-    return queries.exchanges(
-        session,
-        run_id,
-        round=round,
-        step=step,
-        tutee=tutee or student,
-        tutor=tutor,
-        domain=domain,
-        question=question,
-        correct=correct,
-        in_loss=in_loss,
-        outcomes=outcome or (),
-        after=queries.cursor(cursor),
-        newest_first=order == "newest",
-        limit=limit,
-    )
-
-
-@router.get("/exchanges/{exchange_id}")
-def exchange(exchange_id: Annotated[int, Path(ge=1, le=2**63 - 1)], session: Reader) -> shapes.ExchangeDetail:
-    """One exchange, with its siblings' ids."""
-    return queries.exchange(session, exchange_id)
-
-
-@router.get("/runs/{run_id}/evaluations")
+@router.get("/runs/{run_id}/evaluations", **POLLED)
 def evaluations(run_id: RunId, session: Reader, cursor: Cursor = None, limit: Many = 1000) -> shapes.Listing[shapes.EvaluationShape]:
     """Evaluations in order of arrival."""
     queries.run_row(session, run_id)
     return queries.evaluations(session, run_id, after=queries.cursor(cursor), limit=limit)
 
 
-@router.get("/runs/{run_id}/gate-decisions")
+@router.get("/runs/{run_id}/gate-decisions", **POLLED)
 def gate_decisions(run_id: RunId, session: Reader, cursor: Cursor = None, limit: Many = 1000) -> shapes.Listing[shapes.GateDecisionShape]:
     """Who could tutor in each round, and why."""
     queries.run_row(session, run_id)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from fastapi import status as status_codes
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlalchemy import Engine
 
 from app import launching, queries, shapes
-from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Cursor, Limit, Order, Reader, RunId
+from app.api.conditional import POLLED, ConditionalRoute
+from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Cursor, IdempotencyKey, Limit, Order, Reader, RunId
 from app.db import reading
+from app.idempotency import Asked
 from app.statuses import RunStatus
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=ConditionalRoute)
 
 Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
@@ -57,7 +59,7 @@ class Move(BaseModel):
     position: int = Field(description="1 is next; beyond the end means last.", ge=1, le=1_000_000)
 
 
-@router.get("/runs")
+@router.get("/runs", **POLLED)
 def run_list(
     session: Reader,
     status: Annotated[list[RunStatus] | None, Query(description="Only these; repeat it for more.")] = None,
@@ -83,13 +85,13 @@ def run_list(
     )
 
 
-@router.get("/queue")
+@router.get("/queue", **POLLED)
 def queue(session: Reader) -> shapes.Listing[shapes.Run]:
     """Waiting runs, the next one first. Owners take turns; a higher priority goes before them."""
     return queries.queue(session)
 
 
-@router.get("/runs/{run_id}")
+@router.get("/runs/{run_id}", **POLLED)
 def read(run_id: RunId, session: Reader) -> shapes.Run:
     """One run."""
     return queries.run(session, run_id)
@@ -131,10 +133,22 @@ def retry(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings, perso
 
 
 @router.post("/runs/{run_id}:clone", status_code=status_codes.HTTP_201_CREATED)
-def clone(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson, body: Clone | None = None) -> shapes.Run:
+def clone(
+    run_id: RunId,
+    response: Response,
+    engine: CurrentEngine,
+    settings: CurrentSettings,
+    person: CurrentPerson,
+    body: Clone | None = None,
+    idempotency_key: IdempotencyKey = None,
+) -> shapes.Run:
     """A new run with the same settings, or with some that differ."""
     body = body or Clone(name=None, config=None)
-    return _read(engine, launching.clone(engine, settings.broker_url, run_id, overrides=body.config, name=body.name, actor=person.name))
+    asked = Asked(person.name, idempotency_key, f"clone of run {run_id}", body.model_dump(mode="json"))
+    made, new = launching.clone(engine, settings.broker_url, run_id, overrides=body.config, name=body.name, actor=person.name, asked=asked)
+    if not new:
+        response.status_code = status_codes.HTTP_200_OK
+    return _read(engine, made)
 
 
 @router.post("/runs/{run_id}:move")

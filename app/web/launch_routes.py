@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from app import experiments, launching, queries
+from app import experiments, idempotency, launching
 from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Reader
 from app.db import reading, writing
+from app.idempotency import Asked
 from app.templating import render
 from app.web import launch
 from app.web.deps import Pairs, go_to, wants_fragment
@@ -47,12 +50,12 @@ def create(request: Request, engine: CurrentEngine, settings: CurrentSettings, p
                 return render(request, "partials/launch_form.html", launch=view, status=422)
             page = launch.LaunchPage(launch.presets(sent.preset), view)
             return render(request, "pages/launch.html", page=page, status=422)
+    data = config.model_dump(mode="json")
+    asked = Asked(person.name, None, "experiment by the form", data)
+    if sent.key:  # the same form sent twice makes one experiment; changed and sent again, another
+        asked = replace(asked, key=f"form {sent.key} {asked.fingerprint}")
     with writing(engine) as session:
-        experiment, new_one = experiments.create(session, config, preset=launch.known_preset(sent), idempotency_key=sent.key or None)
-    assert experiment.id is not None
-    if not new_one:
-        with reading(engine) as session:
-            earlier = queries.run_list(session, experiment_id=experiment.id, limit=1).items
-        if earlier:
-            return go_to(request, f"/runs/{earlier[0].id}")
-    return go_to(request, f"/runs/{launching.start(engine, settings.broker_url, experiment.id, actor=person.name)}")
+        experiment_id, _ = idempotency.once(session, asked, lambda: experiments.create(session, config, preset=launch.known_preset(sent)))
+    started = replace(asked, key=asked.key and f"{asked.key} run", operation="run by the form")
+    run_id, _ = launching.start(engine, settings.broker_url, experiment_id, actor=person.name, asked=started)
+    return go_to(request, f"/runs/{run_id}")

@@ -77,9 +77,7 @@ class Story:
 def queue_run(engine: Engine, story: Story) -> int:
     """A run that waits."""
     with writing(engine) as session:
-        experiment, _ = experiments.create(session, story.config(), preset="tiny")
-        assert experiment.id is not None
-        run = runs.create_run(session, experiment.id)
+        run = runs.create_run(session, experiments.create(session, story.config(), preset="tiny"))
         assert run.id is not None
         return run.id
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, func
 from sqlmodel import col, select
 
-from app import queries
+from app import exchange_queries, queries
 from app.db import reading, writing
 from app.errors import LeaseLost
 from app.ingest import ingest
@@ -145,7 +145,7 @@ def test_text_that_no_database_takes_is_stored_all_the_same(engine: Engine) -> N
     run_id = queued_run(engine)
     put(engine, run_id, claimed(engine).token, [exchange(5, text="nul \x00, half \ud800 a pair, whole \U0001f600, <script>")])
     with reading(engine) as session:
-        text = queries.exchanges(session, run_id).items[0].rollout.text
+        text = exchange_queries.exchanges(session, run_id).items[0].rollout.text
     assert text == "nul \ufffd, half ? a pair, whole \U0001f600, <script>"
 
 

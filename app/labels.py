@@ -1,0 +1,88 @@
+"""Labels: free words that people put on exchanges, to find them again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, select
+
+from app import shapes
+from app.db import now
+from app.errors import Fault, Invalid, NotFound
+from app.tables import ExchangeLabelRow, ExchangeRow
+
+LONGEST = 64
+MOST = 50
+"""Of one exchange."""
+
+
+def of(session: Session, exchange_id: int) -> list[shapes.Label]:
+    """The exchange's labels in order of the alphabet.
+
+    Raises:
+        NotFound
+    """
+    _check(session, exchange_id)
+    rows = select(ExchangeLabelRow).where(col(ExchangeLabelRow.exchange_id) == exchange_id).order_by(col(ExchangeLabelRow.label))
+    return [shapes.Label.model_validate(row) for row in session.exec(rows).all()]
+
+
+def put(session: Session, exchange_id: int, label: str, person: str) -> None:
+    """Put a label on; one that is there stays as it is, whoever put it.
+
+    Raises:
+        NotFound
+        Invalid: it is no word to be read, or there are too many.
+    """
+    label = label.strip()
+    if not label or len(label) > LONGEST or not label.isprintable() or "/" in label:
+        raise Invalid([Fault("label", f"A label is 1 to {LONGEST} printable characters without a slash.", "Take a short word.")])
+    _check(session, exchange_id)
+    count = session.exec(select(func.count()).where(col(ExchangeLabelRow.exchange_id) == exchange_id)).one()
+    if count >= MOST:
+        raise Invalid([Fault("label", f"The exchange has {count} labels already.", "Take some off first.")])
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    row = {"exchange_id": exchange_id, "label": label, "person": person, "at": now()}
+    session.exec(dialect.insert(ExchangeLabelRow).values(**row).on_conflict_do_nothing())
+
+
+def remove(session: Session, exchange_id: int, label: str) -> None:
+    """Take a label off; nothing happens where it is not on.
+
+    Raises:
+        NotFound: there is no such exchange.
+    """
+    _check(session, exchange_id)
+    session.exec(delete(ExchangeLabelRow).where(col(ExchangeLabelRow.exchange_id) == exchange_id, col(ExchangeLabelRow.label) == label))
+
+
+def counts(session: Session, *, run_id: int | None = None, after: str | None = None, limit: int = 50) -> shapes.Listing[shapes.LabelCount]:
+    """Every label in use with the number of its exchanges, in order of the alphabet."""
+    rows = select(col(ExchangeLabelRow.label), func.count()).group_by(col(ExchangeLabelRow.label)).order_by(col(ExchangeLabelRow.label))
+    if run_id is not None:
+        rows = rows.join(ExchangeRow, col(ExchangeRow.id) == col(ExchangeLabelRow.exchange_id)).where(col(ExchangeRow.run_id) == run_id)
+    if after is not None:
+        rows = rows.where(col(ExchangeLabelRow.label) > after)
+    found = session.exec(rows.limit(limit + 1)).all()
+    items = [shapes.LabelCount(label=label, exchanges=count) for label, count in found[:limit]]
+    return shapes.Listing(items=items, next_cursor=items[-1].label if len(found) > limit else None)
+
+
+def of_many(session: Session, exchange_ids: Sequence[int]) -> dict[int, list[str]]:
+    """Exchange -> its labels in order of the alphabet, for those that have some."""
+    rows = (
+        select(ExchangeLabelRow)
+        .where(col(ExchangeLabelRow.exchange_id).in_(exchange_ids))
+        .order_by(col(ExchangeLabelRow.exchange_id), col(ExchangeLabelRow.label))
+    )
+    found: dict[int, list[str]] = {}
+    for row in session.exec(rows).all():
+        found.setdefault(row.exchange_id, []).append(row.label)
+    return found
+
+
+def _check(session: Session, exchange_id: int) -> None:
+    if session.exec(select(col(ExchangeRow.id)).where(col(ExchangeRow.id) == exchange_id)).first() is None:
+        raise NotFound("exchange", exchange_id)

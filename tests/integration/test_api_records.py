@@ -1,0 +1,145 @@
+"""ETags, exports over HTTP, labels, and reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine
+
+from app import runs
+from app.db import writing
+from app.ingest import ingest
+from app.main import create_app
+from app.settings import Settings
+from opcod.events import StepFinished
+from tests.unit.app.factories import claimed, queued_run, story
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    app = create_app(Settings(home=tmp_path_factory.mktemp("home")))
+    with TestClient(app, base_url="http://testserver/api/v1") as client:
+        yield client
+
+
+@pytest.fixture
+def engine(client: TestClient) -> Engine:
+    engine: Engine = client.app.state.engine  # type: ignore[attr-defined]
+    return engine
+
+
+def told(engine: Engine) -> int:
+    run_id = queued_run(engine)
+    claim = claimed(engine, run_id)
+    with writing(engine) as session:
+        runs.mark_running(session, claim)
+        ingest(session, run_id, claim.token, story())
+        runs.finish(session, claim, "completed")
+    return run_id
+
+
+@pytest.fixture
+def run_id(engine: Engine) -> int:
+    return told(engine)
+
+
+@pytest.mark.parametrize("path", ["/runs", "/runs/{run}", "/runs/{run}/metrics?limit=2", "/runs/{run}/evaluations", "/workers", "/queue"])
+def test_what_is_polled_is_304_until_it_changes(client: TestClient, run_id: int, path: str) -> None:
+    path = path.format(run=run_id)
+    first = client.get(path)
+    tag = first.headers["etag"]
+    again = client.get(path, headers={"If-None-Match": f'"other", W/{tag}'})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    assert client.get(path, headers={"If-None-Match": '"other"'}).json() == first.json()
+
+
+def test_a_change_gives_another_tag(client: TestClient, engine: Engine) -> None:
+    run_id = queued_run(engine)
+    claim = claimed(engine, run_id)
+    tags = {path: client.get(path).headers["etag"] for path in (f"/runs/{run_id}", f"/runs/{run_id}/metrics", "/runs")}
+    with writing(engine) as session:
+        ingest(session, run_id, claim.token, [StepFinished(seq=40, round=1, tutee="s1", step=1, metrics={"s1/train/loss": 0.5})])
+    for path, tag in tags.items():
+        assert client.get(path, headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_an_error_has_no_tag(client: TestClient) -> None:
+    answer = client.get("/runs/999999", headers={"If-None-Match": "*"})
+    assert answer.status_code == 404
+    assert "etag" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type", "name"),
+    [
+        ("metrics/export", "application/x-ndjson", "metrics.jsonl"),
+        ("metrics/export?format=csv", "text/csv; charset=utf-8", "metrics.csv"),
+        ("metrics/export?format=parquet", "application/vnd.apache.parquet", "metrics.parquet"),
+        ("exchanges/export?outcome=kept", "application/x-ndjson", "exchanges.jsonl"),
+        ("exchanges/export?format=parquet", "application/vnd.apache.parquet", "exchanges.parquet"),
+    ],
+)
+def test_exports_are_files(client: TestClient, run_id: int, path: str, media_type: str, name: str) -> None:
+    answer = client.get(f"/runs/{run_id}/{path}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == media_type
+    assert answer.headers["content-disposition"] == f'attachment; filename="run-{run_id}-{name}"'
+    assert client.get(f"/runs/999999/{path}").status_code == 404
+    if name == "exchanges.jsonl":
+        listed = client.get(f"/runs/{run_id}/exchanges?outcome=kept").json()["items"]
+        assert [json.loads(line) for line in answer.text.splitlines()] == listed
+
+
+def test_exchanges_have_no_csv(client: TestClient, run_id: int) -> None:
+    assert client.get(f"/runs/{run_id}/exchanges/export?format=csv").status_code == 422
+
+
+def test_labels_are_put_found_and_taken_off(client: TestClient, run_id: int) -> None:
+    ids = [item["id"] for item in client.get(f"/runs/{run_id}/exchanges").json()["items"]]
+    for exchange_id, label in ((ids[0], "odd"), (ids[0], "odd"), (ids[2], "odd"), (ids[2], "a b é")):
+        answer = client.put(f"/exchanges/{exchange_id}/labels/{label}")
+        assert answer.status_code == 200
+    assert [item["label"] for item in answer.json()["items"]] == ["a b é", "odd"]
+    assert answer.json()["items"][0]["person"] == "user"
+    assert [item["id"] for item in client.get(f"/runs/{run_id}/exchanges?label=odd").json()["items"]] == [ids[0], ids[2]]
+    assert client.get(f"/exchanges/{ids[2]}").json()["labels"] == ["a b é", "odd"]
+    page = client.get(f"/labels?run={run_id}&limit=1").json()
+    assert page["items"] == [{"label": "a b é", "exchanges": 1}]
+    page = client.get("/labels", params={"run": run_id, "limit": 1, "cursor": page["next_cursor"]}).json()
+    assert page == {"items": [{"label": "odd", "exchanges": 2}], "next_cursor": None}
+    for _ in range(2):
+        assert client.delete(f"/exchanges/{ids[0]}/labels/odd").status_code == 204
+    assert [item["id"] for item in client.get(f"/runs/{run_id}/exchanges?label=odd").json()["items"]] == [ids[2]]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/exchanges/999999/labels/odd", 404),
+        ("/exchanges/{exchange}/labels/%20", 422),
+        ("/exchanges/{exchange}/labels/a%0Ab", 422),
+        ("/exchanges/{exchange}/labels/" + "x" * 65, 422),
+    ],
+)
+def test_what_is_no_label_is_refused(client: TestClient, run_id: int, path: str, status: int) -> None:
+    exchange = client.get(f"/runs/{run_id}/exchanges").json()["items"][0]["id"]
+    answer = client.put(path.format(exchange=exchange))
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_an_idempotency_key_works_for_runs_and_clones_too(client: TestClient, tmp_path: Path) -> None:
+    made: dict[str, Any] = client.post("/experiments", json={"preset": "tiny"}).json()
+    for path, body in ((f"/experiments/{made['id']}/runs", {"name": "one"}), ("/runs/{run}:clone", {"config": {"seed": 7}})):
+        path = path.format(run=client.get("/runs").json()["items"][0]["id"])
+        answers = [client.post(path, json=body, headers={"Idempotency-Key": f"key of {path}"}) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [201, 200]
+        assert answers[0].json()["id"] == answers[1].json()["id"]
+        refused = client.post(path, json={"name": "another"}, headers={"Idempotency-Key": f"key of {path}"})
+        assert refused.status_code == 422
+        assert refused.json()["errors"][0]["field"] == "Idempotency-Key"
