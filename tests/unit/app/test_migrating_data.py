@@ -31,6 +31,7 @@ from sqlmodel import select as select_rows
 
 from app import queries
 from app.db import MIGRATIONS, altering, make_engine, migrate, migration_config
+from app.idempotency import Asked, earlier
 from app.tables import metadata
 from tests.unit.app.conftest import names
 from tests.unit.app.factories import config
@@ -39,6 +40,9 @@ ROWS = 3
 KNOWN: dict[str, Any] = {
     "experiments.config": [config(), config(name="b"), config(name="c")],
     "runs.status": ["completed", "queued", "running"],
+    "runs.archived": [False, False, False],
+    "runs.needs_device": [None, "cpu", "gpu"],
+    "runs.tags": [[], ["a"], ["a", "τ 0.2"]],
     "runs.steps_done": [{}, {"s1": 1}, {"s1": 1, "s2": 2}],
     "runs.verdict": [None, None, {"mutual_improvement": True, "students": {"s1": True, "s2": True}}],
     "evaluations.split": ["validation", "test", "test"],
@@ -46,7 +50,7 @@ KNOWN: dict[str, Any] = {
     "feedbacks.outcome": ["kept", "kept", "no_match"],
 }
 """Values that must make sense to be read, where any value of the column's type would not."""
-CHANGED: dict[str, str] = {}
+CHANGED: dict[str, str] = {"experiments.idempotency_key": "stands in idempotency_keys, for each person"}
 """`table.column` that a version alters on purpose -> why."""
 
 
@@ -135,6 +139,17 @@ def test_data_of_an_earlier_version_is_kept(empty: Engine, revision: str) -> Non
             assert kept == {column: row[column] for column in kept}, name
     _check_that_the_code_can_read_it(empty)
     _check_that_numbers_are_never_used_again(empty)
+
+
+def test_keys_of_requests_go_on_working(empty: Engine) -> None:
+    with altering(empty) as connection:
+        command.upgrade(migration_config(connection), "0002")
+        made = {"id": 7, "name": "one", "config": "{}", "idempotency_key": "k", "created_at": datetime.now(UTC)}
+        names = ", ".join(made)
+        connection.execute(text(f"INSERT INTO experiments ({names}) VALUES ({', '.join(f':{name}' for name in made)})"), made)
+    migrate(empty)
+    with Session(empty) as session:
+        assert earlier(session, Asked("user", "k", "experiment", {"preset": "tiny"})) == 7
 
 
 def _check_that_the_code_can_read_it(engine: Engine) -> None:
