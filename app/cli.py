@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app import cli_remote
+from app import cli_operate, cli_remote
 from opcod.errors import UserError
 
 cli = typer.Typer(
@@ -24,6 +24,7 @@ cli = typer.Typer(
 students = typer.Typer(no_args_is_help=True, help="Make and bring students.")
 cli.add_typer(students, name="students")
 cli_remote.add_to(cli)
+cli_operate.add_to(cli)
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 

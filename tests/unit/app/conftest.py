@@ -75,3 +75,20 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine = make_engine(database_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """A database without tables."""
+    url = f"sqlite:///{tmp_path / 'empty.db'}"
+    if request.param == "postgresql":
+        folder = request.getfixturevalue("postgres_folder")
+        name = f"empty{next(names)}"
+        admin = make_engine(f"postgresql+psycopg://opcod@/postgres?host={folder}").execution_options(isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        admin.dispose()
+        url = f"postgresql+psycopg://opcod@/{name}?host={folder}"
+    engine = make_engine(url)
+    yield engine
+    engine.dispose()

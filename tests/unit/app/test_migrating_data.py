@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,10 +28,9 @@ from sqlmodel import Session, SQLModel
 from sqlmodel import select as select_rows
 
 from app import queries
-from app.db import MIGRATIONS, altering, make_engine, migrate, migration_config
+from app.db import MIGRATIONS, altering, migrate, migration_config
 from app.idempotency import Asked, earlier
 from app.tables import metadata
-from tests.unit.app.conftest import names
 from tests.unit.app.factories import config
 
 ROWS = 3
@@ -58,23 +55,6 @@ def revisions() -> list[str]:
     """Every version but the newest, oldest first."""
     script = ScriptDirectory(str(MIGRATIONS))
     return [revision.revision for revision in reversed(list(script.walk_revisions()))][:-1]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    """A database without tables."""
-    url = f"sqlite:///{tmp_path / 'opcod.db'}"
-    if request.param == "postgresql":
-        folder = request.getfixturevalue("postgres_folder")
-        name = f"empty{next(names)}"
-        admin = make_engine(f"postgresql+psycopg://opcod@/postgres?host={folder}").execution_options(isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        admin.dispose()
-        url = f"postgresql+psycopg://opcod@/{name}?host={folder}"
-    engine = make_engine(url)
-    yield engine
-    engine.dispose()
 
 
 def value(column: Column[Any], row: int) -> Any:
