@@ -6,7 +6,7 @@ One function makes one context; the whole page and its live fragments call the s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import get_args
 
@@ -15,11 +15,11 @@ from sqlmodel import Session, col, select
 
 from app import queries, shapes
 from app.errors import Conflict
+from app.runs import ENDED
 from app.statuses import RunStatus
 from app.tables import EventRow, ExperimentRow, GateDecisionRow, RunRow
 from app.web.contexts import LIVE, Cast, Verdict, cast_of
 from app.web.results import RunResults, run_results
-from app.workers import alive
 
 PAGE = 50
 
@@ -56,23 +56,43 @@ class RunLine:
 
 
 @dataclass(frozen=True, slots=True)
+class RunsFilter:
+    """What the address of the runs page asks for; `before` pages to older runs."""
+
+    status: str = ""
+    search: str = ""
+    tag: str = ""
+    owner: str = ""
+    archived: bool = False
+    before: int | None = None
+
+    def address(self, before: str | int | None) -> dict[str, str]:
+        """The query that asks for this list from another place."""
+        archived = "1" if self.archived else ""
+        named = {"status": self.status, "q": self.search, "tag": self.tag, "owner": self.owner, "archived": archived}
+        return {name: value for name, value in (named | {"before": str(before or "")}).items() if value}
+
+    @property
+    def narrows(self) -> bool:
+        """Whether any filter is set."""
+        return bool(self.address(None))
+
+
+EVERYTHING = RunsFilter()
+
+
+@dataclass(frozen=True, slots=True)
 class RunsList:
     """The runs page, and its live table. `any_runs` tells an empty filter from an empty studio."""
 
     lines: tuple[RunLine, ...]
-    status: str
-    search: str
+    chosen: RunsFilter
     statuses: tuple[str, ...]
+    owners: tuple[str, ...]
     any_runs: bool
-    before: int | None
     next_before: str | None
     cursor: int
     """Place in the live stream that the list already shows."""
-
-    def address(self, before: str | int | None) -> dict[str, str]:
-        """The query that asks for this list from another place."""
-        chosen = {"status": self.status, "q": self.search, "before": str(before or "")}
-        return {name: value for name, value in chosen.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +105,32 @@ class RunHead:
     students: tuple[StudentLine, ...]
     phase_hue: int
     verdict: Verdict
-    unattended: bool
-    """It waits, and no worker is there to take it."""
+    can_pause: bool
     can_stop: bool
     can_resume: bool
+    can_retry: bool
     cause: str
     changed_at: datetime
     notice: str
     """What a refused request has to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunHistory:
+    """Every change of a run's status, newest first."""
+
+    run_id: int
+    steps: tuple[shapes.Transition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiling:
+    """What may be changed of a run at any time: how it is called, filed and ranked."""
+
+    run: shapes.Run
+    tags: str
+    saved: bool = False
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +139,31 @@ class RunPage:
 
     head: RunHead
     results: RunResults
+    history: RunHistory
+    filing: RunFiling
     cursor: int
 
 
-def runs_list(session: Session, *, status: str = "", search: str = "", before: int | None = None) -> RunsList:
-    """The newest runs, filtered; `before` pages to older ones."""
+def runs_list(session: Session, chosen: RunsFilter = EVERYTHING) -> RunsList:
+    """The newest runs that the filter leaves."""
     cursor = session.exec(select(func.max(col(EventRow.id)))).one() or 0
     statuses = get_args(RunStatus)
-    status = status if status in statuses else ""
-    listing = queries.run_list(session, statuses=[status] if status else [], search=search, before=before, limit=PAGE)
+    chosen = replace(chosen, status=chosen.status if chosen.status in statuses else "")
+    listing = queries.run_list(
+        session,
+        statuses=[chosen.status] if chosen.status else [],
+        search=chosen.search,
+        tags=[chosen.tag] if chosen.tag else [],
+        owner=chosen.owner or None,
+        archived=chosen.archived,
+        before=chosen.before,
+        limit=PAGE,
+    )
     gates = _latest_gates(session, listing.items)
     lines = tuple(_line(run, gates) for run in listing.items)
     any_runs = bool(lines) or session.exec(select(col(RunRow.id)).limit(1)).first() is not None
-    return RunsList(lines, status, search, statuses, any_runs, before, listing.next_cursor, cursor)
+    owners = tuple(session.exec(select(RunRow.owner).distinct().order_by(col(RunRow.owner))).all())
+    return RunsList(lines, chosen, statuses, owners, any_runs, listing.next_cursor, cursor)
 
 
 def run_page(session: Session, run_id: int) -> RunPage:
@@ -124,7 +174,24 @@ def run_page(session: Session, run_id: int) -> RunPage:
     """
     queries.run_row(session, run_id)
     cursor = queries.last_arrival(session, run_id)  # before the rest: what comes in between is asked for again, never left out
-    return RunPage(run_head(session, run_id), results_of(session, run_id), cursor)
+    return RunPage(
+        run_head(session, run_id), results_of(session, run_id), run_history(session, run_id), run_filing(session, run_id), cursor
+    )
+
+
+def run_history(session: Session, run_id: int) -> RunHistory:
+    """The newest changes of the run's status."""
+    return RunHistory(run_id, tuple(queries.transitions(session, run_id, newest_first=True, limit=100).items))
+
+
+def run_filing(session: Session, run_id: int, *, saved: bool = False, fault: str = "") -> RunFiling:
+    """Name, tags, priority and whether it is archived.
+
+    Raises:
+        NotFound
+    """
+    run = queries.run(session, run_id)
+    return RunFiling(run, ", ".join(run.tags), saved, fault)
 
 
 def run_head(session: Session, run_id: int, *, refused: Conflict | None = None) -> RunHead:
@@ -143,9 +210,10 @@ def run_head(session: Session, run_id: int, *, refused: Conflict | None = None) 
         students=line.students,
         phase_hue=line.phase_hue,
         verdict=line.verdict,
-        unattended=run.status == "queued" and not alive(session),
-        can_stop=run.status in ("queued", "starting", "running"),
-        can_resume=run.status in ("stopped", "failed"),
+        can_pause=run.status in ("queued", "starting", "running"),
+        can_stop=run.status in ("queued", "starting", "running", "pausing", "paused"),
+        can_resume=run.status in ("paused", "stopped", "failed"),
+        can_retry=run.status in ENDED,
         cause=latest.cause,
         changed_at=latest.at,
         notice=str(refused) if refused else "",

@@ -118,6 +118,11 @@ def run_list(
     return shapes.Listing(items=summarise(session, found[:limit]), next_cursor=_next(found, limit))
 
 
+def run_summaries(session: Session, run_ids: Sequence[int]) -> list[shapes.Run]:
+    """These runs, in no particular order."""
+    return summarise(session, session.exec(select(RunRow).where(col(RunRow.id).in_(run_ids))).all())
+
+
 def queue(session: Session) -> shapes.Listing[shapes.Run]:
     """Waiting runs, the next one first."""
     return shapes.Listing(items=summarise(session, queued(session)))

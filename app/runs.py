@@ -56,7 +56,7 @@ HALTS: Mapping[RunStatus, RunStatus] = {"pausing": "paused", "stopping": "stoppe
 """A wish -> where it leads once the worker has let go."""
 
 FRUITLESS_ATTEMPTS = 3
-"""So many attempts in a row whose worker vanished before anything new was done end the run."""
+"""So many attempts in a row that were killed, or whose worker vanished, before anything new was done end the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +228,16 @@ def release(session: Session, claim: Claim, *, cause: str = "worker shut down") 
     return _requeue(session, run, cause, _worker(session, claim.token), moment)
 
 
+def give_back_killed(session: Session, claim: Claim, error: RunError) -> RunStatus:
+    """The training process was killed from outside: queued again, but failed with `error` where that happens without end.
+
+    Raises:
+        LeaseLost
+    """
+    run = hold(session, claim.run_id, claim.token)
+    return _requeue_or_fail(session, run, "killed", "training process was killed", error, _worker(session, claim.token), now())
+
+
 def request_stop(session: Session, run_id: int, *, actor: str = "user") -> RunStatus:
     """Stop a waiting or paused run at once, ask a held one to stop at its next step. Returns the new status.
 
@@ -330,20 +340,13 @@ def reap(session: Session, moment: datetime | None = None) -> list[int]:
     lapsed = session.exec(
         select(RunRow).where(col(RunRow.status).in_(HELD), col(RunRow.lease_until) < moment).with_for_update(skip_locked=True)
     ).all()
-    waiting = []
-    for run in lapsed:
-        assert run.id is not None
-        _let_go(session, run, "lapsed", moment)
-        if run.status not in HALTS and _fruitless(session, run.id):
-            run.error_kind = "worker_lost"
-            run.error_message = f"The worker vanished {FRUITLESS_ATTEMPTS} times before it got any further."
-            run.error_advice = "Memory that ran out is the usual cause: see the log's end, lower compute.micro_batch_tokens, then resume."
-            run.ended_at = moment
-            session.flush()
-            _swap(session, run.id, HELD, "failed", "lease lapsed", "reaper", moment)
-        elif _requeue(session, run, "lease lapsed", "reaper", moment) == "queued":
-            waiting.append(run.id)
-    return waiting
+    error = RunError(
+        "worker_lost",
+        f"The worker vanished {FRUITLESS_ATTEMPTS} times before it got any further.",
+        "Memory that ran out is the usual cause: see the log's end, lower compute.micro_batch_tokens, then resume.",
+    )
+    ended = [(run.id, _requeue_or_fail(session, run, "lapsed", "lease lapsed", error, "reaper", moment)) for run in lapsed]
+    return [run_id for run_id, status in ended if run_id is not None and status == "queued"]
 
 
 def next_for(session: Session, offer: Offer) -> int | None:
@@ -447,6 +450,19 @@ def _requeue(session: Session, run: RunRow, cause: str, actor: str, moment: date
     return "queued"
 
 
+def _requeue_or_fail(session: Session, run: RunRow, outcome: str, cause: str, error: RunError, actor: str, moment: datetime) -> RunStatus:
+    """An attempt ended without a word: the next one goes on, unless the last few got nowhere."""
+    assert run.id is not None
+    halting = run.status in HALTS
+    _let_go(session, run, outcome, moment)
+    if halting or not _fruitless(session, run.id):
+        return _requeue(session, run, cause, actor, moment)
+    run.error_kind, run.error_message, run.error_advice, run.ended_at = error.kind, error.message, error.advice, moment
+    session.flush()
+    _swap(session, run.id, HELD, "failed", cause, actor, moment)
+    return "failed"
+
+
 def _let_go(session: Session, run: RunRow, outcome: str, moment: datetime) -> None:
     """End the attempt that holds the run."""
     session.exec(update(AttemptRow).where(col(AttemptRow.id) == run.attempt_id).values(ended_at=moment, outcome=outcome))
@@ -468,7 +484,9 @@ def _fruitless(session: Session, run_id: int) -> bool:
     latest = session.exec(
         select(AttemptRow).where(col(AttemptRow.run_id) == run_id).order_by(col(AttemptRow.id).desc()).limit(FRUITLESS_ATTEMPTS)
     ).all()
-    return len(latest) == FRUITLESS_ATTEMPTS and all(attempt.outcome == "lapsed" and not attempt.new_events for attempt in latest)
+    return len(latest) == FRUITLESS_ATTEMPTS and all(
+        attempt.outcome in ("lapsed", "killed") and not attempt.new_events for attempt in latest
+    )
 
 
 def _worker(session: Session, token: int) -> str:

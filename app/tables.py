@@ -114,7 +114,7 @@ class AttemptRow(SQLModel, table=True):
     renewed_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     outcome: str | None = None
-    """completed, stopped, paused, failed, released or lapsed."""
+    """completed, stopped, paused, failed, released, killed or lapsed."""
     new_events: int = 0
     """Events it brought that were not known before: whether it got anywhere."""
 

@@ -60,6 +60,10 @@ document.addEventListener("keydown", (event) => {
 
 // Small habits of forms and links: selects that filter at once, buttons that work once, links that keep the place on the page.
 document.addEventListener("change", (event) => { if (event.target.matches?.("[data-submit]")) event.target.form.requestSubmit(); });
+document.addEventListener("formdata", (event) => {
+  if (event.target.method !== "get") return;
+  for (const [name, value] of [...event.formData]) if (value === "") event.formData.delete(name); // an address says only what was chosen
+});
 document.addEventListener("submit", (event) => {
   const button = event.target.querySelector?.("[data-once]");
   if (button) setTimeout(() => { button.disabled = true; });

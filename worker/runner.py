@@ -190,14 +190,16 @@ class Runner:
     def _settle(self, claim: Claim, report: Report, reason: Reason) -> None:
         """Record how the attempt ended."""
         log.info("run %s: the training process ended: %s %s", claim.run_id, report.outcome, report.message)
+        error = RunError(report.kind, report.message.replace("{run}", str(claim.run_id)), report.advice)
         if report.outcome == "completed":
             self._record(claim, lambda session: runs.finish(session, claim, "completed"))
         elif report.outcome == "stopped" and reason == "stop":
             self._record(claim, lambda session: runs.finish(session, claim, "halted"))
         elif report.outcome in ("stopped", "lost") or reason == "lease" or (reason == "drain" and report.kind == KILLED):
             self._record(claim, lambda session: _release(session, claim, _CAUSES[reason]))
+        elif report.kind == KILLED:
+            self._record(claim, lambda session: _give_back(session, claim, error))
         else:
-            error = RunError(report.kind, report.message.replace("{run}", str(claim.run_id)), report.advice)
             self._record(claim, lambda session: runs.finish(session, claim, "failed", error=error))
 
     def _record(self, claim: Claim, change: Callable[[Session], None]) -> None:
@@ -239,6 +241,10 @@ def _release(session: Session, claim: Claim, cause: str) -> None:
     runs.release(session, claim, cause=cause)
 
 
+def _give_back(session: Session, claim: Claim, error: RunError) -> None:
+    runs.give_back_killed(session, claim, error)
+
+
 def _environment(settings: WorkerSettings) -> dict[str, str]:
     return {
         "OPCOD_HOME": str(settings.home),
@@ -252,7 +258,7 @@ def _environment(settings: WorkerSettings) -> dict[str, str]:
 def _unreported(token: int, code: int) -> Report:
     """The report of a process that could not leave one."""
     if code == -signal.SIGKILL:
-        message = "The training process was killed (SIGKILL), most often because the machine's memory ran out."
+        message = "The training process was killed (SIGKILL) again and again, most often because the machine's memory ran out."
         advice = "Lower compute.micro_batch_tokens or generation.batch_size, or use a larger machine; then resume the run."
         return Report(token=token, outcome="failed", kind=KILLED, message=message, advice=advice)
     if code < 0:
@@ -260,7 +266,7 @@ def _unreported(token: int, code: int) -> Report:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        message = f"The training process of run {{run}} was ended by {name}."
+        message = f"The training process of run {{run}} was ended by {name} again and again."
         return Report(token=token, outcome="failed", kind=KILLED, message=message, advice="The run's log may say why; resume it to go on.")
     return internal_error(token)
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Form, Header, Query, Request
 from fastapi.responses import Response
+from pydantic import ValidationError
 from sqlalchemy import Engine
 from sse_starlette import EventSourceResponse
 
 from app import launching, queries
 from app.api.dependencies import CurrentBell, CurrentEngine, CurrentPerson, CurrentSettings, Reader
+from app.api.runs import RunChange
 from app.db import reading
 from app.errors import Conflict
-from app.page_queries import results_of, run_head, run_page, runs_list
+from app.page_queries import RunsFilter, results_of, run_filing, run_head, run_history, run_page, runs_list
 from app.templating import render
 from app.web.deps import go_to, stream_start, wants_fragment
 from app.web.exchange_pages import whole
+from app.web.queue_page import queue_page
 from app.web.series import series
 from app.web.streams import list_stream, run_stream
 
@@ -27,16 +31,23 @@ After = Annotated[int, Query(ge=0, le=2**62)]
 LastEventId = Annotated[str | None, Header()]
 
 
+def _chosen(status: str = "", q: str = "", tag: str = "", owner: str = "", archived: str = "", before: str = "") -> RunsFilter:
+    return RunsFilter(status, q[:200], tag[:64], owner[:200], archived == "1", whole(before))
+
+
+Chosen = Annotated[RunsFilter, Depends(_chosen)]
+
+
 @router.get("/")
-def runs(request: Request, session: Reader, status: str = "", q: str = "", before: str = "") -> Response:
+def runs(request: Request, session: Reader, chosen: Chosen) -> Response:
     """The runs page."""
-    return render(request, "pages/runs.html", runs=runs_list(session, status=status, search=q[:200], before=whole(before)))
+    return render(request, "pages/runs.html", runs=runs_list(session, chosen))
 
 
 @router.get("/runs/list")
-def runs_table(request: Request, session: Reader, status: str = "", q: str = "", before: str = "") -> Response:
+def runs_table(request: Request, session: Reader, chosen: Chosen) -> Response:
     """The live part of the runs page."""
-    return render(request, "partials/runs_table.html", runs=runs_list(session, status=status, search=q[:200], before=whole(before)))
+    return render(request, "partials/runs_table.html", runs=runs_list(session, chosen))
 
 
 @router.get("/runs/live")
@@ -85,10 +96,29 @@ async def live(
     return EventSourceResponse(run_stream(engine, bell, run_id, stream_start(last_event_id, after)), ping=HEARTBEAT_SECONDS)
 
 
+@router.get("/runs/{run_id:int}/history")
+def history(request: Request, run_id: int, session: Reader) -> Response:
+    """Every change of the run's status."""
+    queries.run_row(session, run_id)
+    return render(request, "partials/run_history.html", history=run_history(session, run_id))
+
+
+@router.post("/runs/{run_id:int}/pause")
+def pause(request: Request, run_id: int, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson) -> Response:
+    """Ask the run to pause."""
+    return _change(request, run_id, engine, lambda: launching.pause(engine, settings.broker_url, run_id, actor=person.name))
+
+
 @router.post("/runs/{run_id:int}/stop")
-def stop(request: Request, run_id: int, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson) -> Response:
-    """Ask the run to stop."""
-    return _change(request, run_id, engine, lambda: launching.stop(engine, settings.broker_url, run_id, actor=person.name))
+def stop(request: Request, run_id: int, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson, to: str = "") -> Response:
+    """Ask the run to stop; from the queue's page (`to=queue`) with the queue as the answer."""
+    if to != "queue":
+        return _change(request, run_id, engine, lambda: launching.stop(engine, settings.broker_url, run_id, actor=person.name))
+    refused = _refusal(lambda: launching.stop(engine, settings.broker_url, run_id, actor=person.name))
+    if not wants_fragment(request):
+        return go_to(request, "/queue")
+    with reading(engine) as session:
+        return render(request, "partials/queue.html", queue=queue_page(session, refused=refused), status=409 if refused else 200)
 
 
 @router.post("/runs/{run_id:int}/resume")
@@ -97,19 +127,69 @@ def resume(request: Request, run_id: int, engine: CurrentEngine, settings: Curre
     return _change(request, run_id, engine, lambda: launching.resume(engine, settings.broker_url, run_id, actor=person.name))
 
 
-def _change(request: Request, run_id: int, engine: Engine, change: Any) -> Response:
+@router.post("/runs/{run_id:int}/retry")
+def retry(request: Request, run_id: int, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson) -> Response:
+    """Do an ended run over from the start, as a new run; show that one."""
+    new: list[int] = []
+
+    def do() -> None:
+        new.append(launching.retry(engine, settings.broker_url, run_id, afresh=True, actor=person.name))
+
+    answer = _change(request, run_id, engine, do)
+    return go_to(request, f"/runs/{new[0]}") if new else answer
+
+
+@router.post("/runs/{run_id:int}/filing")
+def file(
+    request: Request,
+    run_id: int,
+    engine: CurrentEngine,
+    settings: CurrentSettings,
+    person: CurrentPerson,
+    name: Annotated[str, Form()] = "",
+    tags: Annotated[str, Form()] = "",
+    priority: Annotated[str, Form()] = "0",
+    archived: Annotated[str, Form()] = "",
+) -> Response:
+    """Name, tag, rank and archive the run."""
+    fault = ""
+    try:
+        wanted = RunChange.model_validate(
+            {
+                "name": name.strip(),
+                "tags": [tag for part in tags.split(",") if (tag := part.strip())],
+                "priority": priority,
+                "archived": archived == "1",
+            }
+        )
+        launching.change(engine, settings.broker_url, run_id, wanted.model_dump())
+    except ValidationError as error:
+        first = error.errors()[0]
+        fault = f"{str(first['loc'][0]).capitalize()}: {first['msg'][0].lower()}{first['msg'][1:]}."
+    if not wants_fragment(request) and not fault:
+        return go_to(request, f"/runs/{run_id}")
+    with reading(engine) as session:
+        filing = run_filing(session, run_id, saved=not fault, fault=fault)
+        return render(request, "partials/run_filing.html", filing=filing, status=422 if fault else 200)
+
+
+def _change(request: Request, run_id: int, engine: Engine, change: Callable[[], object]) -> Response:
     """Do it and show the new head; where the run's state refuses, show the head with what it says."""
-    refused = None
+    if not wants_fragment(request):
+        change()
+        return go_to(request, f"/runs/{run_id}")
+    refused = _refusal(change)
+    with reading(engine) as session:
+        return render(request, "partials/run_head.html", head=run_head(session, run_id, refused=refused), status=409 if refused else 200)
+
+
+def _refusal(change: Callable[[], object]) -> Conflict | None:
+    """Do it; what the run's state has against it."""
     try:
         change()
     except Conflict as conflict:
-        if not wants_fragment(request):
-            raise
-        refused = conflict
-    if not wants_fragment(request):
-        return go_to(request, f"/runs/{run_id}")
-    with reading(engine) as session:
-        return render(request, "partials/run_head.html", head=run_head(session, run_id, refused=refused), status=409 if refused else 200)
+        return conflict
+    return None
 
 
 def _check(engine: Engine, run_id: int) -> None:

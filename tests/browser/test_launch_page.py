@@ -125,7 +125,7 @@ def test_launch_makes_the_run_that_was_filled_in(filled: Page, site: Site) -> No
     filled.wait_for_url("**/runs/*")
     expect(filled.get_by_role("heading", name="From the browser")).to_be_visible()
     expect(filled.locator("#run-head .chip").first).to_have_text("Queued")
-    filled.get_by_role("link", name="Use as a start").click()
+    filled.get_by_role("link", name="Clone").click()
     expect(field(filled, "seed")).to_have_value("5")
     expect(filled.locator("#launch-check")).to_contain_text("The same as run")
 
@@ -142,7 +142,7 @@ def test_nothing_is_launched_while_something_is_wrong(filled: Page, site: Site, 
 def test_an_earlier_run_is_a_start(page: Page, site: Site) -> None:
     run_id = seed_run(site.engine, Story(name="Earlier", rounds=4))
     page.goto(f"/runs/{run_id}")
-    page.get_by_role("link", name="Use as a start").click()
+    page.get_by_role("link", name="Clone").click()
     expect(field(page, "schedule.rounds")).to_have_value("4")
     expect(field(page, "name")).to_have_value("Earlier")
 

@@ -90,6 +90,64 @@ def test_stop_and_resume_and_the_conflicts_between(client: TestClient, engine: E
     assert [step["to_status"] for step in history] == ["queued", "stopped", "queued", "starting", "stopping"]
 
 
+def test_pause_retry_and_clone(client: TestClient, engine: Engine, run_id: int) -> None:
+    assert client.post(f"/runs/{run_id}:pause").json()["status"] == "paused"
+    assert client.post(f"/runs/{run_id}:pause").json()["state"] == "paused"
+    assert client.post(f"/runs/{run_id}:retry").json()["state"] == "paused"
+    assert client.post(f"/runs/{run_id}:resume").json()["status"] == "queued"
+    claim = claimed(engine)
+    with writing(engine) as session:
+        runs.finish(session, claim, "failed", error=runs.RunError("data", "A line is broken.", "Mend it."))
+    afresh = client.post(f"/runs/{run_id}:retry", json={"start": "afresh"}).json()
+    assert (afresh["status"], afresh["copied_from"]) == ("queued", run_id)
+    assert client.get(f"/runs/{run_id}").json()["retried_as"] == afresh["id"]
+    refused = client.post(f"/runs/{run_id}:retry", json={"start": "afresh"})
+    assert (refused.status_code, refused.json()["state"]) == (409, "failed")
+    resumed = client.post(f"/runs/{run_id}:retry").json()
+    assert (resumed["id"], resumed["status"], resumed["error"]) == (run_id, "queued", None)
+
+    override = {"name": "another tau", "config": {"method": {"gate": {"threshold": 0.4}}}}
+    clone = client.post(f"/runs/{run_id}:clone", json=override)
+    assert clone.status_code == 201
+    made = client.get(f"/experiments/{clone.json()['experiment_id']}").json()
+    assert (clone.json()["name"], made["config"]["method"]["gate"]["threshold"]) == ("another tau", 0.4)
+    same = client.post(f"/runs/{run_id}:clone").json()
+    assert same["experiment_id"] == resumed["experiment_id"]
+    wrong = client.post(f"/runs/{run_id}:clone", json={"config": {"method": {"gate": {"threshold": -1}}}})
+    assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "method.gate.threshold")
+
+
+def test_a_completed_run_makes_its_ending_again(client: TestClient, told_run: int) -> None:
+    assert client.post(f"/runs/{told_run}:resume").json()["status"] == "queued"
+
+
+def test_the_queue_is_moved_and_ranked(client: TestClient, experiment_id: int) -> None:
+    ids = [client.post(f"/experiments/{experiment_id}/runs").json()["id"] for _ in range(3)]
+
+    def queue() -> list[int]:
+        return [run["id"] for run in client.get("/queue").json()["items"]]
+
+    assert client.post(f"/runs/{ids[2]}:move", json={"position": 1}).json()["queue_position"] == 1
+    assert queue() == [ids[2], ids[0], ids[1]]
+    assert client.patch(f"/runs/{ids[1]}", json={"priority": 5}).json()["queue_position"] == 1
+    client.post(f"/runs/{ids[0]}:stop")
+    assert client.post(f"/runs/{ids[0]}:move", json={"position": 1}).json()["state"] == "stopped"
+    assert queue() == [ids[1], ids[2]]
+
+
+def test_runs_are_renamed_tagged_and_archived(client: TestClient, experiment_id: int) -> None:
+    first, second = (client.post(f"/experiments/{experiment_id}/runs").json()["id"] for _ in range(2))
+    changed = client.patch(f"/runs/{first}", json={"name": "mine", "tags": ["a", "b%", "a"]}).json()
+    assert (changed["name"], changed["tags"], changed["archived"]) == ("mine", ["a", "b%"], False)
+    assert [run["id"] for run in client.get("/runs", params={"tag": ["a", "b%"]}).json()["items"]] == [first]
+    assert client.get("/runs", params={"tag": "b"}).json()["items"] == []
+    client.patch(f"/runs/{first}", json={"archived": True})
+    assert [run["id"] for run in client.get("/runs").json()["items"]] == [second]
+    assert [run["id"] for run in client.get("/runs?archived=true").json()["items"]] == [first]
+    assert client.patch(f"/runs/{first}", json={"status": "completed"}).status_code == 422
+    assert client.get(f"/runs/{first}").json()["tags"] == ["a", "b%"]
+
+
 def test_a_failed_run_tells_its_error(client: TestClient, engine: Engine, run_id: int) -> None:
     claim = claimed(engine)
     with writing(engine) as session:

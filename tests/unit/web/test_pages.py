@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
+from app import workers
+from app.db import writing
+from app.queueing import Offer
+from app.tables import WorkerRow
 from app.web.form import build_form, walk
 from opcod.config import load_preset, parse_config
-from tests.browser.seeding import HOSTILE, Story, events, feed, seed_run, start_run
+from tests.browser.seeding import HOSTILE, Story, events, feed, queue_run, seed_run, start_run
 from tests.integration.service import make_data
 
 HTMX = {"HX-Request": "true"}
@@ -31,7 +36,9 @@ def sent(config: dict[str, Any], **more: str) -> dict[str, str]:
     return {field.path: field.value for field in walk(build_form(config).sections)} | {"tab": "form"} | more
 
 
-@pytest.mark.parametrize(("fragment", "target"), [("head", "head-live"), ("results", "results-live"), ("rounds", "rounds-live")])
+@pytest.mark.parametrize(
+    ("fragment", "target"), [("head", "head-live"), ("results", "results-live"), ("rounds", "rounds-live"), ("history", "history-live")]
+)
 def test_a_fragment_is_what_the_page_holds(client: TestClient, run_id: int, fragment: str, target: str) -> None:
     def flat(text: str) -> str:
         return re.sub(r"\s+|\d+ (s|min) ago|just now", "", text)
@@ -39,7 +46,7 @@ def test_a_fragment_is_what_the_page_holds(client: TestClient, run_id: int, frag
     page = client.get(f"/runs/{run_id}").text
     part = client.get(f"/runs/{run_id}/{fragment}").text
     assert flat(part) in flat(page)
-    assert f'id="{target}"' in page
+    assert f'id="{fragment}-live"' in page
     assert part.lstrip().startswith("<section")
 
 
@@ -199,3 +206,60 @@ def test_one_click_launches_a_preset_and_an_unknown_one_is_refused(client: TestC
     refused = client.post("/experiments", data={"tab": "preset", "preset": "../../etc/passwd"})
     assert refused.status_code == 422
     assert "Choose one of" in refused.text
+
+
+def test_the_queue_page_moves_and_cancels_and_says_what_the_state_refuses(client: TestClient, engine: Engine) -> None:
+    first, second = queue_run(engine, Story(name="First")), queue_run(engine, Story(name="Second"))
+
+    def waiting() -> list[int]:
+        return [
+            int(number) for number in re.findall(r'id="waiting-(\d+)"', client.get("/queue/list").text) if int(number) in (first, second)
+        ]
+
+    assert waiting() == [first, second]
+    moved = client.post(f"/runs/{second}/move", data={"position": "1"}, headers=HTMX)
+    assert moved.status_code == 200
+    assert waiting() == [second, first]
+    assert client.post(f"/runs/{first}/stop?to=queue", headers=HTMX).status_code == 200
+    assert waiting() == [second]
+    refused = client.post(f"/runs/{first}/move", data={"position": "1"}, headers=HTMX)
+    assert refused.status_code == 409
+    assert f"Run {first} is stopped; it cannot be moved" in refused.text
+
+
+def test_a_run_is_filed_and_found_by_its_tag(client: TestClient, run_id: int) -> None:
+    sent = {"name": "Renamed", "tags": "tau 0.4, best of <b>", "priority": "3", "archived": ""}
+    saved = client.post(f"/runs/{run_id}/filing", data=sent, headers=HTMX)
+    assert "Saved" in saved.text
+    assert "best of &lt;b&gt;" in saved.text
+    assert f'id="run-{run_id}"' in client.get("/", params={"tag": "tau 0.4"}).text
+    assert f'id="run-{run_id}"' not in client.get("/", params={"tag": "tau"}).text
+    client.post(f"/runs/{run_id}/filing", data=sent | {"archived": "1"}, headers=HTMX)
+    assert f'id="run-{run_id}"' not in client.get("/").text
+    assert f'id="run-{run_id}"' in client.get("/", params={"archived": "1"}).text
+    wrong = client.post(f"/runs/{run_id}/filing", data=sent | {"priority": "many"}, headers=HTMX)
+    assert wrong.status_code == 422
+    assert "Priority" in wrong.text
+    client.post(f"/runs/{run_id}/filing", data=sent, headers=HTMX)
+
+
+def test_starting_over_shows_the_new_run_and_refuses_a_second(client: TestClient, engine: Engine) -> None:
+    run_id = seed_run(engine, Story(name="Over"))
+    answer = client.post(f"/runs/{run_id}/retry", headers=HTMX)
+    new = answer.headers["hx-redirect"]
+    assert f'copied from <a href="/runs/{run_id}"' in client.get(new).text
+    again = client.post(f"/runs/{run_id}/retry", headers=HTMX)
+    assert again.status_code == 409
+    assert "being retried as run" in again.text
+
+
+def test_the_workers_page_tells_the_living_from_the_silent(client: TestClient, engine: Engine) -> None:
+    with writing(engine) as session:
+        workers.heartbeat(session, "lively", host="h", pid=1, device="A100, 80 GiB", offer=Offer(("gpu", "cpu"), 80.0))
+        workers.heartbeat(session, "silent", host="h", pid=2, device="cpu")
+        row = session.get(WorkerRow, "silent")
+        assert row is not None
+        row.seen_at -= timedelta(minutes=5)
+    page = client.get("/workers").text
+    assert page.index("lively") < page.index("Idle") < page.index("silent") < page.index("Silent")
+    assert "gpu, cpu" in page

@@ -67,6 +67,16 @@ class Bench:
     def carry_out(self, script: str) -> RunRow:
         return self.finish(self.start(script))
 
+    def carry_out_again(self, script: str, *, times: int) -> RunRow:
+        """The same script in as many attempts, claimed anew as a worker does."""
+        for number in range(times):
+            if number:
+                again = take(self.engine)
+                assert again is not None
+                self.claim = again
+            run = self.carry_out(script)
+        return run
+
     def run(self) -> RunRow:
         with reading(self.engine) as session:
             run = session.get(RunRow, self.claim.run_id)
@@ -133,17 +143,35 @@ def test_a_crash_shows_a_plain_line_with_the_runs_number_and_the_log_keeps_the_t
     assert "secret detail" in bench.log
 
 
-def test_a_killed_training_process_fails_with_advice_on_memory(bench: Bench) -> None:
-    run = bench.carry_out("os.kill(os.getpid(), signal.SIGKILL)")
+def test_a_killed_training_process_is_started_again(bench: Bench) -> None:
+    assert bench.carry_out("os.kill(os.getpid(), signal.SIGKILL)").status == "queued"
+    assert bench.attempt_outcome() == "killed"
+    again = take(bench.engine)
+    assert again is not None
+    bench.claim = again
+    assert bench.carry_out("report('completed')").status == "completed"
+
+
+def test_one_that_is_killed_again_and_again_fails_with_advice_on_memory(bench: Bench) -> None:
+    run = bench.carry_out_again("os.kill(os.getpid(), signal.SIGKILL)", times=runs.FRUITLESS_ATTEMPTS)
     assert (run.status, run.error_kind) == ("failed", "killed")
     assert "memory" in (run.error_message or "")
     assert "micro_batch_tokens" in (run.error_advice or "")
 
 
 def test_a_crash_in_native_code_names_the_signal(bench: Bench) -> None:
-    run = bench.carry_out("os.kill(os.getpid(), signal.SIGSEGV)")
+    run = bench.carry_out_again("os.kill(os.getpid(), signal.SIGSEGV)", times=runs.FRUITLESS_ATTEMPTS)
     assert run.status == "failed"
     assert "SIGSEGV" in (run.error_message or "")
+
+
+def test_a_pausing_run_is_paused_when_its_training_process_has_saved(bench: Bench) -> None:
+    thread = bench.start("await_stop()\nreport('stopped')")
+    eventually(lambda: bench.run().status == "running")
+    with writing(bench.engine) as session:
+        runs.request_pause(session, bench.claim.run_id)
+    run = bench.finish(thread)
+    assert (run.status, bench.attempt_outcome()) == ("paused", "paused")
 
 
 def test_a_stop_reaches_the_training_process_and_ends_the_run(bench: Bench) -> None:

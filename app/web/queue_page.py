@@ -1,0 +1,118 @@
+"""What the pages of the queue and of the workers show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from app import queries, shapes
+from app.db import now
+from app.errors import Conflict
+from app.queueing import Needs
+from app.runs import HELD
+from app.tables import AttemptRow, EventRow, RunRow, WorkerRow
+from app.web.contexts import HUES
+from app.workers import SILENT_AFTER
+
+REMEMBERED = timedelta(days=1)
+"""A silent worker is shown for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingLine:
+    """A run in the queue."""
+
+    run: shapes.Run
+    needs: str
+    since: datetime
+    first: bool
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLine:
+    """A run that a worker has."""
+
+    run: shapes.Run
+    worker: str
+    device: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePage:
+    """Who waits, and who is being served. `cursor` is the place in the live stream that the page already shows."""
+
+    waiting: tuple[WaitingLine, ...]
+    held: tuple[HeldLine, ...]
+    cursor: int
+    notice: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLine:
+    """A worker and what it does."""
+
+    worker: shapes.Worker
+    alive: bool
+    run: shapes.Run | None
+    phase_hue: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersPage:
+    """Workers heard of within a day, those that live first."""
+
+    lines: tuple[WorkerLine, ...]
+    alive: int
+
+
+def queue_page(session: Session, *, refused: Conflict | None = None) -> QueuePage:
+    """The queue; `refused` is a move that the run's status did not allow."""
+    cursor = session.exec(select(func.max(col(EventRow.id)))).one() or 0
+    waiting = queries.queue(session).items
+    since = dict(session.exec(select(col(RunRow.id), col(RunRow.queued_at)).where(col(RunRow.status) == "queued")).all())
+    lines = tuple(
+        WaitingLine(
+            run=run,
+            needs=str(Needs(run.needs.device, run.needs.memory_gib)),
+            since=since.get(run.id) or run.created_at,
+            first=place == 0,
+            last=place == len(waiting) - 1,
+        )
+        for place, run in enumerate(waiting)
+    )
+    return QueuePage(lines, _held(session), cursor, str(refused) if refused else "")
+
+
+def workers_page(session: Session) -> WorkersPage:
+    """The workers."""
+    rows = session.exec(select(WorkerRow).where(col(WorkerRow.seen_at) > now() - REMEMBERED).order_by(col(WorkerRow.name))).all()
+    busy = [row.run_id for row in rows if row.run_id is not None]
+    runs = {run.id: run for run in queries.run_summaries(session, busy)}
+    lines = []
+    for row in rows:
+        alive = row.seen_at > now() - SILENT_AFTER
+        run = runs.get(row.run_id or 0) if alive else None
+        lines.append(WorkerLine(shapes.Worker.model_validate(row), alive, run, _phase_hue(run)))
+    lines.sort(key=lambda line: not line.alive)
+    return WorkersPage(tuple(lines), sum(line.alive for line in lines))
+
+
+def _held(session: Session) -> tuple[HeldLine, ...]:
+    rows = session.exec(
+        select(RunRow, AttemptRow)
+        .join(AttemptRow, col(AttemptRow.id) == col(RunRow.attempt_id))
+        .where(col(RunRow.status).in_(HELD))
+        .order_by(col(AttemptRow.id))
+    ).all()
+    runs = {run.id: run for run in queries.run_summaries(session, [row.id or 0 for row, _ in rows])}
+    return tuple(HeldLine(runs[row.id or 0], attempt.worker, attempt.device, attempt.started_at) for row, attempt in rows)
+
+
+def _phase_hue(run: shapes.Run | None) -> int:
+    names = [student.name for student in run.students] if run else []
+    return names.index(run.progress.phase) % HUES + 1 if run and run.progress.phase in names else 0
