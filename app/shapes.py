@@ -267,10 +267,60 @@ class BreakRescueShape(Shape):
     rescue_rate: float | None
 
 
+class Interval(Shape):
+    """A score with its 95 % bootstrap interval over questions."""
+
+    score: float
+    low: float
+    high: float
+    questions: int
+    samples: int = Field(description="k of avg@k.")
+
+
+class ReportScore(Shape):
+    """A student on a domain: before training, and as each run left it."""
+
+    student: str
+    domain: str
+    native: bool = Field(description="It is the student's own domain.")
+    majority_baseline: float | None = Field(description="Score of always giving the most frequent answer.")
+    initial: Interval | None
+    latest: list[Interval | None] = Field(description="One for each run of `runs`, in their order.")
+
+
+class SettingDifference(Shape):
+    """A setting that two runs do not share."""
+
+    setting: str = Field(description="Dotted path, as in `method.gate.threshold`.")
+    here: Any = Field(description="The report's own run has this.")
+    there: Any = Field(description="The other run has this.")
+
+
+class ReportRun(Shape):
+    """A column of the table of scores."""
+
+    run_id: int
+    name: str
+    algorithm: str
+    status: RunStatus
+    mutual_improvement: bool | None
+    wall_seconds: float | None = Field(description="Time that workers held it; null before any did.")
+    differences: list[SettingDifference] = Field(description="What differs from the report's own run; empty for that run itself.")
+
+
+class ReportTable(Shape):
+    """Scores as in the paper's Table 1; with other runs beside, a table of ablations."""
+
+    split: Literal["test", "validation"] = Field(description="`validation` while the run has no final test score.")
+    runs: list[ReportRun] = Field(description="The report's own run first.")
+    scores: list[ReportScore]
+
+
 class Report(Shape):
     """A run in one document."""
 
     run: Run
+    table: ReportTable
     config: dict[str, Any] = Field(description="The run's own settings.")
     evaluations: list[EvaluationShape]
     gate_decisions: list[GateDecisionShape]

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi import status as status_codes
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlalchemy import Engine
 
-from app import launching, queries, shapes
+from app import launching, queries, report_text, reports, shapes
 from app.api.conditional import POLLED, ConditionalRoute
-from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Cursor, IdempotencyKey, Limit, Order, Reader, RunId
+from app.api.dependencies import (
+    LARGEST_ID,
+    CurrentEngine,
+    CurrentPerson,
+    CurrentSettings,
+    Cursor,
+    IdempotencyKey,
+    Limit,
+    Order,
+    Reader,
+    RunId,
+)
 from app.db import reading
 from app.idempotency import Asked
 from app.statuses import RunStatus
@@ -172,16 +183,47 @@ def transitions(
     return queries.transitions(session, run_id, after=queries.cursor(cursor), newest_first=order == "newest", limit=limit)
 
 
-@router.get("/runs/{run_id}/report")
-def report(run_id: RunId, session: Reader) -> shapes.Report:
-    """The run in one document."""
-    run = queries.run(session, run_id)
-    return shapes.Report(
-        run=run,
-        config=queries.experiment(session, run.experiment_id).config,
-        evaluations=queries.evaluations(session, run_id, limit=100_000).items,
-        gate_decisions=queries.gate_decisions(session, run_id, limit=100_000).items,
-        break_rescue=queries.break_rescues(session, run_id, limit=100_000).items,
-        outcomes=queries.outcomes(session, run_id),
-        history=queries.transitions(session, run_id, limit=100_000).items,
-    )
+ReportFormat = Literal["json", "markdown", "csv", "latex"]
+_REPORTS: dict[ReportFormat, str] = {
+    "json": "application/json",
+    "markdown": "text/markdown",
+    "csv": "text/csv",
+    "latex": "application/x-latex",
+}
+
+
+@router.get(
+    "/runs/{run_id}/report",
+    response_model=shapes.Report,
+    responses={200: {"content": {kind: {"schema": {"type": "string"}} for kind in _REPORTS.values() if kind != "application/json"}}},
+)
+def report(
+    run_id: RunId,
+    request: Request,
+    session: Reader,
+    format: Annotated[ReportFormat | None, Query(description="What to answer with; goes before `Accept`. JSON where neither says.")] = None,
+    compare: Annotated[
+        list[Annotated[int, Field(ge=1, le=LARGEST_ID)]] | None,
+        Query(description="Runs whose scores stand beside: repeat it for more.", max_length=reports.MOST_COMPARED),
+    ] = None,
+) -> shapes.Report | Response:
+    """The run in one document: scores with intervals as in the paper's Table 1, settings, gate, feedback, break and rescue, time.
+
+    With `compare`, the table has a column for each of those runs and says what differs in their settings: a table of ablations.
+    """
+    found = reports.report(session, run_id, compare=compare or ())
+    wanted = format or _accepted(request.headers.get("accept", ""))
+    if wanted == "json":
+        return found
+    text = {"markdown": report_text.markdown, "csv": report_text.csv, "latex": report_text.latex}[wanted](found)
+    return Response(text, media_type=f"{_REPORTS[wanted]}; charset=utf-8", headers={"Vary": "Accept"})
+
+
+def _accepted(accept: str) -> ReportFormat:
+    """The first format that `Accept` names; JSON where it names none of ours."""
+    for named in accept.lower().split(","):
+        kind = named.partition(";")[0].strip()
+        for format, media_type in _REPORTS.items():
+            if kind == media_type:
+                return format
+    return "json"

@@ -143,3 +143,49 @@ def test_an_idempotency_key_works_for_runs_and_clones_too(client: TestClient, tm
         refused = client.post(path, json={"name": "another"}, headers={"Idempotency-Key": f"key of {path}"})
         assert refused.status_code == 422
         assert refused.json()["errors"][0]["field"] == "Idempotency-Key"
+
+
+def test_a_report_has_table_1_with_intervals_and_other_runs_beside(client: TestClient, engine: Engine, run_id: int) -> None:
+    other = told(engine)
+    report = client.get(f"/runs/{run_id}/report", params={"compare": [other, run_id]}).json()
+    assert [run["run_id"] for run in report["table"]["runs"]] == [run_id, other]
+    assert report["table"]["split"] == "test"
+    first = report["table"]["scores"][0]
+    assert (first["student"], first["domain"]) == ("s1", "facts")
+    assert (first["initial"]["score"], first["initial"]["low"], first["latest"][0]["score"], first["latest"][1]["score"]) == (
+        0.5,
+        0.4,
+        0.75,
+        0.75,
+    )
+    assert report["table"]["scores"][1]["latest"] == [None, None]
+    assert report["config"]["schedule"]["rounds"] == 2
+    assert client.get(f"/runs/{run_id}/report?compare=999999").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "media_type", "has"),
+    [
+        ("", "*/*", "application/json", '"table"'),
+        ("", "text/markdown", "text/markdown; charset=utf-8", "| s1 | facts | 50.0 (40.0-60.0) | 75.0 +25.0 (65.0-85.0) |"),
+        ("", "text/html, text/csv;q=0.9", "text/csv; charset=utf-8", "s1,facts,false,test"),
+        ("?format=latex", "application/json", "application/x-latex; charset=utf-8", r"s1 & facts & 50.0 (40.0-60.0) & 75.0 +25.0"),
+    ],
+)
+def test_a_report_comes_in_the_format_that_was_asked_for(
+    client: TestClient, run_id: int, query: str, accept: str, media_type: str, has: str
+) -> None:
+    answer = client.get(f"/runs/{run_id}/report{query}", headers={"Accept": accept})
+    assert answer.headers["content-type"] == media_type
+    assert has in answer.text
+
+
+def test_a_name_takes_no_effect_in_a_report(client: TestClient, run_id: int) -> None:
+    hostile = r'=HYPERLINK("x") \input{/etc/passwd} | <script>x</script> *b* ${'
+    assert client.patch(f"/runs/{run_id}", json={"name": hostile}).status_code == 200
+    texts = {format: client.get(f"/runs/{run_id}/report?format={format}").text for format in ("markdown", "csv", "latex")}
+    assert "<script>" not in texts["markdown"].replace("\\<", "")
+    assert r"\input" not in texts["latex"].replace(r"\textbackslash{}input", "")
+    assert "\"'=HYPERLINK" in texts["csv"]
+    head = texts["markdown"].splitlines()[4]
+    assert texts["markdown"].count("\n| s1") == 1, head
