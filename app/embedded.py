@@ -6,8 +6,10 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 import threading
@@ -55,7 +57,7 @@ def up(home: Path, host: str, port: int, workers: int, preset: str | None) -> in
         programs = [
             Program("broker", _broker_command(broker_socket), environment, stop_seconds=3, unsaid="overcommit"),
             _web_program(listener, environment),
-            *(_worker_program(f"worker{number}" if workers > 1 else "worker", environment) for number in range(1, workers + 1)),
+            *_worker_programs(workers, environment),
         ]
         supervisor = Supervisor(programs)
         threading.Thread(target=_announce, args=(supervisor, url, home, preset), name="announce", daemon=True).start()
@@ -194,8 +196,34 @@ def _web_program(listener: socket.socket, environment: dict[str, str]) -> Progra
     return Program("web", command, environment, stop_seconds=5, pass_fds=(descriptor,))
 
 
-def _worker_program(name: str, environment: dict[str, str]) -> Program:
-    return Program(name, [sys.executable, "-m", "worker"], environment, stop_seconds=DRAIN_SECONDS + 4)
+def _worker_programs(workers: int, environment: dict[str, str]) -> list[Program]:
+    """The workers. Of several, each gets a GPU of its own as far as they go, and the others the CPU."""
+    command, patience = [sys.executable, "-m", "worker"], DRAIN_SECONDS + 4
+    if workers == 1:
+        return [Program("worker", command, environment, stop_seconds=patience)]
+    gpus = visible_gpus()
+    own = [gpus[place] if place < len(gpus) else "" for place in range(workers)]
+    return [
+        Program(f"worker{place + 1}", command, {**environment, "CUDA_VISIBLE_DEVICES": gpu}, stop_seconds=patience)
+        for place, gpu in enumerate(own)
+    ]
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this machine that programs started here may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [part.strip() for part in named.split(",") if part.strip()]
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    try:
+        answer = subprocess.run(
+            [program, "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return answer.stdout.split()
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -255,3 +255,26 @@ Supervisor([Program("a", [sys.executable, "-c", speak])], lambda name, line: pri
             return True
 
     await_value(ended, seconds=5, what="the child's end")
+
+
+@pytest.mark.parametrize(
+    ("named", "workers", "own"),
+    [("0,1", 3, ["0", "1", ""]), ("GPU-a", 2, ["GPU-a", ""]), ("", 2, ["", ""]), ("0,1", 1, [None])],
+)
+def test_of_several_workers_each_gets_a_gpu_of_its_own_while_there_are_any(
+    monkeypatch: pytest.MonkeyPatch, named: str, workers: int, own: list[str | None]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    programs = embedded._worker_programs(workers, {})
+    assert [program.environment.get("CUDA_VISIBLE_DEVICES") for program in programs] == own
+
+
+def test_gpus_are_counted_by_the_driver_s_own_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 0; echo 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert embedded.visible_gpus() == ["0", "1"]
+    program.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed' >&2; exit 9\n")
+    assert embedded.visible_gpus() == []
