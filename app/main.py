@@ -13,7 +13,7 @@ from anyio import to_thread
 from fastapi import APIRouter, FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from app.api import exchanges, experiments, health, library, metrics, problems, records, runs, stream
+from app.api import exchanges, experiments, health, library, metrics, problems, records, runs, stream, sweeps
 from app.db import make_engine, migrate
 from app.health import Pulse
 from app.live import Bell
@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SameSite)
     app.add_middleware(Observe, log_requests=settings.log_requests)  # the outermost: refusals are measured too
     api = APIRouter(prefix=API, responses=problems.RESPONSES)
-    for part in (experiments, runs, records, exchanges, stream, library, health, metrics):
+    for part in (experiments, runs, sweeps, records, exchanges, stream, library, health, metrics):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(metrics.router, include_in_schema=False)  # where Prometheus looks by itself

@@ -391,3 +391,70 @@ class Worker(Shape):
     run_id: int | None = Field(description="The run it works on.")
     started_at: datetime
     seen_at: datetime
+
+
+class AblationShape(Shape):
+    """A sweep that the paper makes."""
+
+    name: str = Field(description="Give it as `ablation`.")
+    title: str
+    description: str = Field(description="What is compared.")
+    source: str = Field(description="Where the paper speaks of it.")
+    grid: dict[str, list[Any]] = Field(description="Dotted path -> values.")
+    overrides: list[dict[str, Any]] = Field(description="Settings of each point, where it is no grid.")
+
+
+class SweepProgress(Shape):
+    """Points of a sweep by where their runs stand."""
+
+    points: int
+    waiting: int = Field(description="Queued or paused.")
+    active: int = Field(description="With a worker.")
+    completed: int
+    failed: int
+    stopped: int
+    deleted: int = Field(description="Points whose run is there no more.")
+    over: bool = Field(description="No run waits or is with a worker.")
+
+
+class Sweep(Shape):
+    """One question asked of many experiments."""
+
+    id: int
+    name: str
+    owner: str = Field(description="Who launched it.")
+    preset: str | None = Field(description="The preset that all points are made from.")
+    ablation: str | None = Field(description="The built-in sweep that it is.")
+    axes: list[str] = Field(description="Dotted paths of the settings that vary.")
+    created_at: datetime
+    progress: SweepProgress
+
+
+class SweepPoint(Shape):
+    """One experiment of a sweep, and its run."""
+
+    place: int = Field(description="From 0.")
+    values: dict[str, Any] = Field(description="Dotted path -> value, of the settings that vary.")
+    experiment_id: int
+    run: Run | None = Field(description="Null once it was deleted.")
+
+
+class SweepDetail(Sweep):
+    """A sweep with its points."""
+
+    points: list[SweepPoint]
+
+
+class PlannedPoint(Shape):
+    """A point that would be made."""
+
+    name: str
+    values: dict[str, Any] = Field(description="Dotted path -> value, of the settings that vary.")
+
+
+class SweepCheck(Shape):
+    """The answer to a dry run of a sweep."""
+
+    valid: bool
+    axes: list[str] = Field(description="Dotted paths of the settings that vary.")
+    points: list[PlannedPoint]

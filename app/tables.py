@@ -376,6 +376,32 @@ class WorkerRow(SQLModel, table=True):
     seen_at: datetime = Field(sa_type=UtcDateTime)
 
 
+class SweepRow(SQLModel, table=True):
+    """One question asked of many experiments."""
+
+    __tablename__: ClassVar[str] = "sweeps"
+    __table_args__: ClassVar[Any] = NEVER_REUSED
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    owner: str = Field(index=True)
+    preset: str | None = None
+    ablation: str | None = None
+    axes: list[str] = Field(default_factory=list, sa_type=JSON)
+    """Dotted paths of the settings that vary."""
+    created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+
+
+class SweepPointRow(SQLModel, table=True):
+    """One experiment of a sweep, and its run until that is deleted."""
+
+    __tablename__: ClassVar[str] = "sweep_points"
+    sweep_id: int = Field(primary_key=True, foreign_key="sweeps.id", ondelete="CASCADE")
+    place: int = Field(primary_key=True)
+    values: dict[str, Any] = Field(sa_type=JSON)
+    experiment_id: int = Field(foreign_key="experiments.id")
+    run_id: int | None = Field(default=None, foreign_key="runs.id", ondelete="SET NULL", index=True)
+
+
 class IdempotencyKeyRow(SQLModel, table=True):
     """A request that may come again, and what it made. See `app.idempotency`."""
 
