@@ -166,6 +166,12 @@ def runs_list(session: Session, chosen: RunsFilter = EVERYTHING) -> RunsList:
     return RunsList(lines, chosen, statuses, owners, any_runs, listing.next_cursor, cursor)
 
 
+def run_lines(session: Session, runs: Sequence[shapes.Run]) -> list[RunLine]:
+    """Runs as lines of a list."""
+    gates = _latest_gates(session, runs)
+    return [_line(run, gates) for run in runs]
+
+
 def run_page(session: Session, run_id: int) -> RunPage:
     """Everything on a run's page.
 

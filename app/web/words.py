@@ -27,6 +27,7 @@ def _words(*words: tuple[str, str]) -> dict[str, Word]:
 WORDS = _words(
     ("Experiment", "What to run: students, domains and every setting. It can be run more than once."),
     ("Run", "One running of an experiment, from its first validation to its verdict."),
+    ("Sweep", "The same experiment with settings that differ, each a run of its own, read side by side."),
     ("Round", "Validate every student, decide who may tutor, then one phase for each student."),
     ("Phase", "The part of a round in which one student is the tutee and its peers tutor it."),
     ("Step", "One update of the tutee's weights on a batch of questions."),

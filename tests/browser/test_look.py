@@ -23,7 +23,16 @@ def run_id(site: Site) -> int:
 def test_no_page_scrolls_sideways(page: Page, site: Site, run_id: int, scheme: Literal["light", "dark"], width: int) -> None:
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 900})
-    for address in ("/", f"/runs/{run_id}", f"/runs/{run_id}/exchanges", "/exchanges/1", "/experiments/new", "/docs/method"):
+    for address in (
+        "/",
+        f"/runs/{run_id}",
+        f"/runs/{run_id}/exchanges",
+        "/exchanges/1",
+        "/experiments/new",
+        "/sweeps",
+        "/sweeps/new",
+        "/docs/method",
+    ):
         page.goto(address)
         page.wait_for_load_state("load")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
