@@ -32,8 +32,9 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
 
 
 def test_from_experiment_to_verdict(client: TestClient, tmp_path: Path) -> None:
-    experiment = client.post("/experiments", json={"config": make_data(tmp_path)}, headers={"Idempotency-Key": "k"}).json()
-    assert client.post("/experiments", json={"config": experiment["config"]}, headers={"Idempotency-Key": "k"}).json() == experiment
+    body = {"config": make_data(tmp_path)}
+    experiment = client.post("/experiments", json=body, headers={"Idempotency-Key": "k"}).json()
+    assert client.post("/experiments", json=body, headers={"Idempotency-Key": "k"}).json() == experiment
     run_id = client.post(f"/experiments/{experiment['id']}/runs").json()["id"]
     assert client.post(f"/runs/{run_id}:stop").json()["status"] == "stopped"
     assert client.post(f"/runs/{run_id}:resume").json()["status"] == "queued"
