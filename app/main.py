@@ -14,6 +14,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from app.api import exchanges, experiments, health, library, metrics, problems, records, runs, stream, sweeps
+from app.artefacts import open_store
 from app.db import make_engine, migrate
 from app.health import Pulse
 from app.live import Bell
@@ -41,6 +42,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.engine = make_engine(settings.database_url)
+    app.state.store = open_store(settings)
     app.state.bell = Bell(settings.broker_url)
     app.state.pulse = Pulse()
     app.add_middleware(SameSite)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -20,6 +21,14 @@ class Settings(BaseSettings):
     home: Path = Field(Path("~/.opcod"), description="Folder that holds everything: database, runs, broker socket.", validate_default=True)
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the home folder.")
     broker_url: str = Field("", description="`redis://...` or `redis+socket:///path`; empty: no broker, workers poll.")
+    store_url: str = Field(
+        "",
+        description="Where artefacts (checkpoints, exports, logs) are kept for all machines: `s3://BUCKET/PREFIX` or `file:///FOLDER`; "
+        "empty: the folder `runs` in the home folder.",
+    )
+    disk_budget_gib: float = Field(
+        0.0, description="GiB that all runs' artefacts may take; above it no new run starts, at 80 % there is a warning. 0: no limit.", ge=0
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, description="Port to listen on.", ge=0, le=65_535)
     lease_seconds: float = Field(30.0, description="How long a worker's claim holds without a heartbeat.", gt=0)
@@ -44,6 +53,18 @@ class Settings(BaseSettings):
             raise ValueError("must be redis://HOST:PORT/DB, rediss://... or redis+socket:///PATH")
         return value
 
+    @field_validator("store_url")
+    @classmethod
+    def _store(cls, value: str) -> str:
+        if not value:
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in ("s3", "file") or parts.username or parts.password or parts.query:
+            raise ValueError("must be s3://BUCKET/PREFIX or file:///FOLDER; credentials belong in AWS_ACCESS_KEY_ID and the like")
+        if not (parts.netloc if parts.scheme == "s3" else parts.path.strip("/")):
+            raise ValueError("must name a bucket or a folder")
+        return value.rstrip("/")
+
     @model_validator(mode="after")
     def _derived(self) -> Settings:
         if not self.database_url:
@@ -51,6 +72,8 @@ class Settings(BaseSettings):
         for plain in ("postgres://", "postgresql://"):
             if self.database_url.startswith(plain):
                 self.database_url = "postgresql+psycopg://" + self.database_url.removeprefix(plain)
+        if self.store_url.startswith("file:") and Path(unquote(urlsplit(self.store_url).path)).resolve() == self.runs_folder.resolve():
+            self.store_url = ""  # nothing to copy
         return self
 
     @property

@@ -88,6 +88,10 @@ class RunRow(SQLModel, table=True):
     """Student -> its updates so far."""
     steps_total: int = 0
     verdict: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    size_bytes: int = Field(default=0, sa_type=BIG_INTEGER)
+    """What its artefacts take in the store, as its worker last measured it."""
+    deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """Set: nobody sees the run any more, and its rows are being removed (`app.retention`)."""
 
 
 class AttemptRow(SQLModel, table=True):
@@ -328,6 +332,35 @@ class CheckpointRow(SQLModel, table=True):
     path: str
     size_bytes: int = Field(sa_type=BIG_INTEGER)
     at: datetime = Field(sa_type=UtcDateTime)
+    state: str = "saving"
+    """saving (not in the store yet), whole, damaged, or deleted (no longer kept)."""
+
+
+class NoticeRow(SQLModel, table=True):
+    """What happened to a run and is no event of its training: a damaged checkpoint, a store that is away."""
+
+    __tablename__: ClassVar[str] = "notices"
+    __table_args__: ClassVar[Any] = (Index(None, "run_id", "id"), NEVER_REUSED)
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id")
+    kind: str
+    message: str = Field(sa_type=Text)
+    at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """Since when it is so no more."""
+
+
+class DeletionRow(SQLModel, table=True):
+    """A run that is being removed: rows first, then artefacts. It stands here until nothing is left of it."""
+
+    __tablename__: ClassVar[str] = "deletions"
+    run_id: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    folder: str
+    actor: str
+    requested_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    rows_gone_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """Nothing is left of it but working copies of workers that were away: they clear those when they see this."""
 
 
 class StudentRow(SQLModel, table=True):

@@ -25,6 +25,8 @@ LOG_DESCRIPTOR = "OPCOD_LOG_DESCRIPTOR"
 """Environment: the open file where the training process's log lines go as JSON, besides the run's log."""
 WORKER_VARIABLE = "OPCOD_WORKER"
 """Environment: the worker's name."""
+DISK_FULL = os.EX_IOERR
+"""Exit status of a training process that could not write its report."""
 
 
 class Assignment(BaseModel):

@@ -15,3 +15,8 @@ class WorkerSettings(Settings):
     )
     drain_seconds: float = Field(60.0, description="How long a worker that is stopped waits for its run's next checkpoint.", ge=0)
     patience_seconds: float = Field(60.0, description="How long a database that does not answer is waited for.", gt=0)
+    store_patience_seconds: float = Field(
+        3600.0, description="How long a store that does not answer is waited for before the run fails; it trains on meanwhile.", gt=0
+    )
+    ship_seconds: float = Field(2.0, description="How often the run's log and new checkpoints are shipped to the store.", gt=0)
+    log_mib: float = Field(64.0, description="MiB that a run's log may take; beyond, parts of its middle are cut, and it says so.", gt=0)

@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
-from app import live
-from app.db import make_engine
+from app import live, notices
+from app.db import make_engine, writing
 from app.errors import LeaseLost
 from app.lifeline import die_with_parent
+from app.runs import hold
 from app.structured_logs import configure_logging, make_handler
 from opcod.config import parse_config
 from opcod.errors import UserError
 from opcod.sinks import FanOut
-from worker.control import LOG_DESCRIPTOR, WORKER_VARIABLE, Assignment, Report, StopRequest, only_writer
+from worker.control import DISK_FULL, LOG_DESCRIPTOR, WORKER_VARIABLE, Assignment, Report, StopRequest, only_writer
 from worker.runner import internal_error
 from worker.settings import WorkerSettings
 from worker.sinks import LogSink, SqlSink
@@ -43,7 +45,11 @@ def main() -> int:
     stop.listen(sys.stdin)
     report = _attempt(assignment, stop)
     log.info("attempt %s of run %s: %s %s", assignment.token, assignment.run_id, report.outcome, report.message)
-    report.save(assignment.folder)
+    try:
+        report.save(assignment.folder)
+    except OSError as error:
+        log.error("the report could not be written: %s", error)
+        return DISK_FULL
     return 0
 
 
@@ -77,16 +83,25 @@ def _train(assignment: Assignment, stop: StopRequest) -> Literal["completed", "s
     settings = WorkerSettings()
     config = parse_config(assignment.config)
     ring = partial(live.ring, settings.broker_url, assignment.run_id)
+    engine = make_engine(settings.database_url)
+
+    def tell(message: str) -> None:
+        log.warning("%s", message)
+        try:
+            with writing(engine) as session:
+                hold(session, assignment.run_id, assignment.token)
+                notices.add(session, assignment.run_id, "checkpoint", message)
+        except SQLAlchemyError as error:
+            log.warning("the page could not be told: %s", error)
+
     with (
         only_writer(assignment.folder),
-        SqlSink(
-            make_engine(settings.database_url), assignment.run_id, assignment.token, ring, patience_seconds=settings.patience_seconds
-        ) as sink,
+        SqlSink(engine, assignment.run_id, assignment.token, ring, patience_seconds=settings.patience_seconds) as sink,
     ):
         log.info("loading libraries, data and students")
         from opcod.training.trainer import train  # takes seconds; the log should not be empty until then
 
-        return train(config, assignment.folder, FanOut(sink, LogSink()), stop).outcome
+        return train(config, assignment.folder, FanOut(sink, LogSink()), stop, tell).outcome
 
 
 def _resource(token: int, error: BaseException) -> Report | None:

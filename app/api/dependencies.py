@@ -11,6 +11,7 @@ from sqlmodel import Session
 
 from app import idempotency
 from app.access.person import LOCAL, Person
+from app.artefacts import Store
 from app.db import reading
 from app.live import Bell
 from app.settings import Settings
@@ -24,6 +25,11 @@ def _engine(request: Request) -> Engine:
 def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
+
+
+def _store(request: Request) -> Store:
+    store: Store = request.app.state.store
+    return store
 
 
 def _bell(request: Request) -> Bell:
@@ -44,6 +50,8 @@ def _read_session(request: Request) -> Iterator[Session]:
 CurrentEngine = Annotated[Engine, Depends(_engine)]
 """For endpoints that write: ``with writing(engine) as session``, then ring, after it."""
 CurrentSettings = Annotated[Settings, Depends(_settings)]
+CurrentStore = Annotated[Store, Depends(_store)]
+"""Where artefacts lie."""
 CurrentBell = Annotated[Bell, Depends(_bell)]
 CurrentPerson = Annotated[Person, Depends(_person)]
 """Who asks. Their name is the actor of what they change, and the owner of what they make."""

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from app import exports, logs, queries, shapes
 from app.api.conditional import POLLED, ConditionalRoute
-from app.api.dependencies import CurrentEngine, CurrentSettings, Cursor, Reader, RunId
+from app.api.dependencies import CurrentEngine, CurrentStore, Cursor, Reader, RunId
 from app.api.downloads import download, downloads
 from app.db import reading
 
@@ -86,9 +86,9 @@ def checkpoints(run_id: RunId, session: Reader, cursor: Cursor = None, limit: Ma
 def log(
     run_id: RunId,
     session: Reader,
-    settings: CurrentSettings,
+    store: CurrentStore,
     after: Annotated[int | None, Query(description="Byte to read from; empty: the log's last part.", ge=0)] = None,
     limit: Annotated[int, Query(description="Most bytes.", ge=1, le=1_000_000)] = 65_536,
 ) -> shapes.LogPart:
     """A part of the run's log."""
-    return logs.read(settings.run_folder(queries.run_row(session, run_id).folder) / logs.FILE_NAME, after=after, limit=limit)
+    return logs.read(store, queries.run_row(session, run_id).folder, after=after, limit=limit)

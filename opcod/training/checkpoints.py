@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from opcod.training.manifest import (
     FOLDER,
     TUTORS,
     FileRecord,
+    Keeping,
     Manifest,
     StudentState,
     damage,
@@ -92,7 +93,8 @@ class Checkpoints:
         self.run_folder = folder
         self.folder = folder / FOLDER
         self.digest = config_digest(config)
-        self.recording = config.recording
+        recording = config.recording
+        self.keeping = Keeping(recording.keep_checkpoints, recording.keep_first, recording.keep_best)
         self.tell = tell
         self._known: Mapping[str, FileRecord] = {}
 
@@ -141,7 +143,7 @@ class Checkpoints:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 new = [name for name in manifest.paths if name not in self._known]
                 records = {**self._known, **record_files(self.run_folder, new)}
-                manifest = manifest.model_copy(update={"files": {name: records[name] for name in manifest.paths}})
+                manifest = manifest.model_copy(update={"files": {name: records[name] for name in manifest.paths}}).sealed()
                 for folder in {(self.run_folder / name).parent for name in new}:
                     sync_folder(folder)
                 with partial.open("w", encoding="utf-8") as file:
@@ -153,22 +155,13 @@ class Checkpoints:
         finally:
             partial.unlink(missing_ok=True)
         self._known = manifest.files
-        kept = self._kept([(path, found) for path in manifest_paths(self.run_folder) if (found := read_manifest(path))])
+        found = {each.name: read for each in manifest_paths(self.run_folder) if (read := read_manifest(each))}
+        kept = self.keeping.choose(found)
         for old in manifest_paths(self.run_folder):
-            if old not in kept:
+            if old.name not in kept:
                 old.unlink(missing_ok=True)
         self._sweep()
         return manifest
-
-    def _kept(self, found: Sequence[tuple[Path, Manifest]]) -> set[Path]:
-        """Which of the checkpoints, newest first, the configuration keeps."""
-        kept = [path for path, _ in found[: self.recording.keep_checkpoints]]
-        if self.recording.keep_first and found:
-            kept.append(found[-1][0])
-        validated = [(manifest.score, path) for path, manifest in reversed(found) if manifest.score is not None]
-        if self.recording.keep_best and validated:
-            kept.append(max(validated, key=lambda entry: entry[0])[1])  # of equals, the earliest
-        return set(kept)
 
     def _sweep(self) -> None:
         """Delete states and frozen tutors that no kept manifest names."""

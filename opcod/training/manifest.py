@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,7 +20,7 @@ TUTORS = "tutors"
 CONFIG_FILE = "config.yaml"
 """The run's configuration, in its folder since its first event."""
 FORMAT = 2
-"""Format 1 had neither `files` nor `score`; it is read still."""
+"""Format 1 had neither `files`, `score` nor `seal`; it is read still."""
 PATTERN = "checkpoint-*.json"
 _HASHERS = 4
 """Files that are hashed at once: SHA-256 of one file keeps one core busy."""
@@ -64,6 +65,20 @@ class Manifest(BaseModel):
     """Mean validation score of just these weights over students and domains; None where they were not validated."""
     files: dict[str, FileRecord] = {}
     """Every file that the checkpoint needs, by its path relative to the run's folder."""
+    seal: str | None = None
+    """SHA-256 of all the above: a flipped bit in a number or a name is still good JSON."""
+
+    def sealed(self) -> Manifest:
+        """The same, with its seal, as it will be read again."""
+        same = Manifest.model_validate_json(self.model_dump_json(exclude={"seal"}))
+        return same.model_copy(update={"seal": same._digest()})
+
+    def intact(self) -> bool:
+        """Whether it is what was written. Format 1 had no seal."""
+        return self.seal == self._digest() if self.format == FORMAT else self.format == 1 and not self.files
+
+    def _digest(self) -> str:
+        return hashlib.sha256(self.model_dump_json(exclude={"seal"}).encode()).hexdigest()
 
     @property
     def paths(self) -> list[str]:
@@ -80,6 +95,26 @@ class Manifest(BaseModel):
     def place(self) -> str:
         """Where the run stood, in words."""
         return f"round {self.round}, step {' and '.join(str(state.steps) for state in self.students.values())}"
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Which checkpoints stay, as `RecordingConfig` says it."""
+
+    newest: int
+    first: bool = False
+    best: bool = False
+
+    def choose(self, manifests: Mapping[str, Manifest]) -> set[str]:
+        """File names of those among `manifests` (by file name) that stay."""
+        names = sorted(manifests, reverse=True)
+        kept = set(names[: max(1, self.newest)])
+        if self.first:
+            kept |= set(names[-1:])
+        scores = {name: score for name in reversed(names) if (score := manifests[name].score) is not None}
+        if self.best and scores:
+            kept.add(max(scores, key=lambda name: scores[name]))  # of equals, the earliest
+        return kept
 
 
 def manifest_name(seq: int) -> str:
@@ -100,9 +135,10 @@ def manifest_paths(folder: Path) -> list[Path]:
 def parse_manifest(text: str | bytes) -> Manifest | None:
     """The manifest, or None where it is damaged."""
     try:
-        return Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
     except (ValidationError, UnicodeDecodeError):
         return None
+    return manifest if manifest.intact() else None
 
 
 def read_manifest(path: Path) -> Manifest | None:

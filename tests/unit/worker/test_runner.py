@@ -19,7 +19,6 @@ from sqlmodel import col, select
 
 from app import runs
 from app.db import now, reading, writing
-from app.logs import FILE_NAME
 from app.runs import Claim
 from app.tables import AttemptRow, RunRow, TransitionRow
 from opcod.errors import ResourceError
@@ -95,7 +94,7 @@ class Bench:
 
     @property
     def log(self) -> str:
-        return (self.folder / FILE_NAME).read_text(encoding="utf-8")
+        return "".join(path.read_text(encoding="utf-8") for path in sorted(self.folder.glob("log/*.txt")))
 
 
 @pytest.fixture
