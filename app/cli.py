@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from app import cli_operate, cli_remote
+from app.cli_remote.output import harmless
 from opcod.errors import UserError
 
 cli = typer.Typer(
@@ -21,7 +22,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train language models that tutor each other.",
 )
-students = typer.Typer(no_args_is_help=True, help="Make and bring students.")
+students = typer.Typer(invoke_without_command=True, callback=cli_remote.library.list_students)
 cli.add_typer(students, name="students")
 cli_remote.add_to(cli)
 cli_operate.add_to(cli)
@@ -34,9 +35,9 @@ def main() -> NoReturn:
     try:
         cli()
     except UserError as error:
-        print(f"opcod: {error.message}", file=sys.stderr)
+        print(f"opcod: {harmless(error.message, keep=chr(10))}", file=sys.stderr)
         if error.advice:
-            print(f"       {error.advice}", file=sys.stderr)
+            print(f"       {harmless(error.advice, keep=chr(10))}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -24,6 +25,9 @@ RECONNECT_SECONDS = 1.0
 """Pause before a broken stream is opened again."""
 SILENCE_SECONDS = 60.0
 """A stream that says nothing for so long, not even that it lives, is broken."""
+
+POLL_SECONDS = 2.0
+"""How often a sweep is asked after."""
 
 S = TypeVar("S", bound=shapes.Shape)
 Filters = Mapping[str, Any]
@@ -147,6 +151,38 @@ class Client:
         """Queue a run again; it goes on from its last checkpoint."""
         return self._act(run_id, "resume")
 
+    def pause(self, run_id: int) -> shapes.Run:
+        """Pause a run at its next step; its worker is free for others meanwhile."""
+        return self._act(run_id, "pause")
+
+    def retry(self, run_id: int, *, afresh: bool = False) -> shapes.Run:
+        """Do an ended run over: from its last checkpoint, or afresh as a new run. Gives the run that waits."""
+        return self._act(run_id, "retry", {"start": "afresh" if afresh else "checkpoint"})
+
+    def clone(
+        self, run_id: int, *, config: Mapping[str, Any] | None = None, name: str | None = None, idempotency_key: str | None = None
+    ) -> shapes.Run:
+        """A new run with the same settings, or with those of `config` that differ."""
+        body = {key: value for key, value in (("config", config), ("name", name)) if value is not None}
+        made = self.request("POST", f"/runs/{run_id}:clone", json=body, headers=_keyed(idempotency_key))
+        return shapes.Run.model_validate(made)
+
+    def move(self, run_id: int, position: int) -> shapes.Run:
+        """Put a waiting run at a place in the queue; 1 is next."""
+        return self._act(run_id, "move", {"position": position})
+
+    def change(self, run_id: int, **values: Any) -> shapes.Run:
+        """Set `name`, `tags`, `archived` or `priority`; what is left out stays."""
+        return shapes.Run.model_validate(self.request("PATCH", f"/runs/{run_id}", json=values))
+
+    def delete(self, run_id: int) -> None:
+        """Delete an ended run with all that it left behind."""
+        self.request("DELETE", f"/runs/{run_id}")
+
+    def queue(self) -> list[shapes.Run]:
+        """Runs that wait, the next one first."""
+        return [item for item in self.items("/queue", shapes.Run)]
+
     def transitions(self, run_id: int) -> list[shapes.Transition]:
         """Every change of a run's status, oldest first."""
         return [item for item in self.items(f"/runs/{run_id}/transitions", shapes.Transition)]
@@ -242,6 +278,22 @@ class Client:
         """One exchange, with its siblings' ids."""
         return shapes.ExchangeDetail.model_validate(self.request("GET", f"/exchanges/{exchange_id}"))
 
+    def labels(self, exchange_id: int) -> list[shapes.Label]:
+        """The words on an exchange, and who put them there."""
+        return _labels(self.request("GET", f"/exchanges/{exchange_id}/labels"))
+
+    def label(self, exchange_id: int, word: str) -> list[shapes.Label]:
+        """Put a word on an exchange; gives all that it then has."""
+        return _labels(self.request("PUT", f"/exchanges/{exchange_id}/labels/{quote(word, safe='')}"))
+
+    def unlabel(self, exchange_id: int, word: str) -> None:
+        """Take a word off an exchange."""
+        self.request("DELETE", f"/exchanges/{exchange_id}/labels/{quote(word, safe='')}")
+
+    def labels_in_use(self, *, run_id: int | None = None, limit: int | None = None) -> Iterator[shapes.LabelCount]:
+        """Every word in use, with the number of its exchanges."""
+        return self.items("/labels", shapes.LabelCount, {"run": run_id}, limit=limit)
+
     def evaluations(self, run_id: int, *, limit: int | None = None) -> Iterator[shapes.EvaluationShape]:
         """Scores with their intervals, in order of arrival."""
         return self.items(f"/runs/{run_id}/evaluations", shapes.EvaluationShape, limit=limit)
@@ -279,6 +331,52 @@ class Client:
     def export_exchanges(self, run_id: int, path: Path, *, format: str = "jsonl", **filters: Any) -> int:
         """All exchanges that fit into the file `path` (jsonl or parquet); returns its bytes."""
         return self._save(f"/runs/{run_id}/exchanges/export", {"format": format, **filters}, path)
+
+    # ---------- sweeps ----------
+
+    def ablations(self) -> list[shapes.AblationShape]:
+        """The paper's sweeps, to be laid over any preset."""
+        return [item for item in self.items("/ablations", shapes.AblationShape)]
+
+    def check_sweep(self, sweep: Mapping[str, Any]) -> shapes.SweepCheck:
+        """Validate a sweep and store nothing; its points."""
+        return shapes.SweepCheck.model_validate(self.request("POST", "/sweeps", json=dict(sweep), params={"dry_run": True}))
+
+    def launch_sweep(self, sweep: Mapping[str, Any], *, idempotency_key: str | None = None) -> shapes.SweepDetail:
+        """Launch ``{"name", "preset"?, "config"?, "grid" | "overrides" | "ablation"}``, every point a run in the queue."""
+        made = self.request("POST", "/sweeps", json=dict(sweep), headers=_keyed(idempotency_key))
+        return shapes.SweepDetail.model_validate(made)
+
+    def sweep(self, sweep_id: int) -> shapes.SweepDetail:
+        """A sweep with its points and their runs."""
+        return shapes.SweepDetail.model_validate(self.request("GET", f"/sweeps/{sweep_id}"))
+
+    def sweeps(self, *, limit: int | None = None) -> Iterator[shapes.Sweep]:
+        """Sweeps, newest first."""
+        return self.items("/sweeps", shapes.Sweep, limit=limit)
+
+    def stop_sweep(self, sweep_id: int) -> shapes.SweepDetail:
+        """Stop every run of a sweep that has not ended."""
+        return shapes.SweepDetail.model_validate(self.request("POST", f"/sweeps/{sweep_id}:stop"))
+
+    def sweep_table(self, sweep_id: int) -> str:
+        """Values, scores and verdicts as CSV."""
+        return (self._send("GET", f"/sweeps/{sweep_id}/table")).text
+
+    def wait_for_sweep(self, sweep_id: int, *, timeout: float | None = None) -> shapes.SweepDetail:
+        """The sweep once none of its runs waits or is with a worker.
+
+        Raises:
+            TimeoutError: `timeout` seconds have passed.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            sweep = self.sweep(sweep_id)
+            if sweep.progress.over:
+                return sweep
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"Sweep {sweep_id} did not end in time.")
+            time.sleep(POLL_SECONDS)
 
     # ---------- library ----------
 
@@ -330,6 +428,10 @@ class Client:
         finally:
             part.unlink(missing_ok=True)
         return size
+
+
+def _labels(listing: Any) -> list[shapes.Label]:
+    return [shapes.Label.model_validate(item) for item in listing["items"]]
 
 
 def _keyed(key: str | None) -> dict[str, str]:

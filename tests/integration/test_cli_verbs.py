@@ -1,0 +1,166 @@
+"""The command line's verbs over a real server: each as a table and as JSON, its text harmless, its faults in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+from typer.testing import CliRunner
+
+from app import runs
+from app.cli import cli
+from app.client import Client, ServiceError
+from app.db import writing
+from app.ingest import ingest
+from app.main import create_app
+from app.settings import Settings
+from opcod.errors import UserError
+from tests.integration.service import make_data, served
+from tests.unit.app.factories import claimed, exchange, story
+
+Call = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Engine, Path]]:
+    home = tmp_path_factory.mktemp("home")
+    app = create_app(Settings(home=home))
+    with served(app) as url:
+        yield url, app.state.engine, home
+
+
+@pytest.fixture
+def call(studio: tuple[str, Engine, Path]) -> Call:
+    def call(*arguments: object, status: int = 0) -> str:
+        result = CliRunner().invoke(cli, [str(argument) for argument in arguments], env={"OPCOD_URL": studio[0], "COLUMNS": "200"})
+        if isinstance(result.exception, UserError):
+            raise result.exception
+        assert result.exit_code == status, result.output
+        return result.output
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def file(studio: tuple[str, Engine, Path]) -> Path:
+    data = studio[2] / "data"
+    data.mkdir()
+    path = data / "experiment.yaml"
+    path.write_text(json.dumps(make_data(data)))  # JSON is YAML
+    return path
+
+
+@pytest.fixture
+def told(call: Call, studio: tuple[str, Engine, Path], file: Path) -> int:
+    run_id = int(json.loads(call("launch", file, "--name", "told", "--json"))["id"])
+    claim = claimed(studio[1], run_id, worker=f"w{run_id}")
+    hostile = exchange(35, index=5, text="\x1b[2J\x1b]0;title\x07 <answer>3</answer>\u202e")
+    with writing(studio[1]) as session:
+        runs.mark_running(session, claim)
+        ingest(session, run_id, claim.token, [*story(), hostile])
+        runs.finish(session, claim, "completed")
+    return run_id
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_run_from_launch_to_its_end(call: Call, file: Path) -> None:
+    assert call("launch", file, "--check").startswith("valid")
+    made = objects(call("launch", file, "--name", "mine", "--json"))[0]
+    number = made["id"]
+    assert "number 1" in call("move", number, 1)
+    assert objects(call("queue", "--json"))[0]["id"] == number
+    assert call("change", number, "--name", "renamed", "--tag", "a", "--tag", "b", "--priority", 3).startswith(f"run {number} is queued")
+    assert [run["id"] for run in objects(call("runs", "--tag", "a", "--tag", "b", "--json"))] == [number]
+    assert "renamed" in call("show", number)
+    assert objects(call("pause", number, "--json"))[0]["status"] == "paused"
+    assert "is queued" in call("resume", number)
+    assert "is stopped" in call("stop", number)
+    assert call("wait", number, "--timeout", 5, status=1).startswith(f"run {number} is stopped")
+    again = objects(call("retry", number, "--afresh", "--json"))[0]
+    assert again["copied_from"] == number
+    clone = objects(call("clone", number, "--set", "seed=7", "--set", "method.gate.threshold=0.4", "--name", "clone", "--json"))[0]
+    assert (clone["name"], clone["copied_from"]) == ("clone", number)
+    call("change", number, "--archive")
+    assert number not in [run["id"] for run in objects(call("runs", "--json"))]
+    assert number in [run["id"] for run in objects(call("runs", "--archived", "--json"))]
+
+
+def test_records_as_tables_and_as_json(call: Call, told: int, tmp_path: Path) -> None:
+    assert len(objects(call("metrics", told, "--name", "s1/train/*", "--json"))) == 3
+    assert "s1/train/loss" in call("metrics", told)
+    assert [item["feedback"]["outcome"] for item in objects(call("exchanges", told, "--outcome", "no_match", "--json"))] == ["no_match"] * 3
+    assert "How dense is lead?" in call("exchanges", told, "--limit", 2)
+    assert "75.0 %" in call("evaluations", told)
+    assert len(objects(call("evaluations", told, "--json"))) == 4
+    assert "| s1 | facts |" in call("report", told)
+    assert r"\toprule" in call("report", told, "--format", "latex")
+    assert objects(call("report", told, "--json"))[0]["table"]["split"] == "test"
+    for name, what in (("e.jsonl", "exchanges"), ("e.parquet", "exchanges"), ("m.csv", "metrics")):
+        assert "bytes" in call("export", told, tmp_path / name, "--what", what)
+        assert (tmp_path / name).stat().st_size > 0
+    assert [event["kind"] for event in objects(call("events", told, "--kind", "round_started", "--json"))] == ["round_started"]
+    assert call("logs", told) == ""
+    assert call("wait", told).startswith(f"run {told} is completed")
+
+
+def test_what_a_model_wrote_does_nothing_to_the_terminal(call: Call, told: int) -> None:
+    for output in (call("exchanges", told), call("exchanges", told, "--json"), call("report", told)):
+        assert not [character for character in output if not character.isprintable() and character != "\n"]
+
+
+def test_sweeps(call: Call, file: Path) -> None:
+    assert call("sweep", "launch", "t", "--file", file, "--vary", "seed=[0, 1]", "--check").splitlines() == ["t: seed=0", "t: seed=1"]
+    made = objects(call("sweep", "launch", "t", "--file", file, "--vary", "seed=[0, 1]", "--json"))[0]
+    assert [sweep["id"] for sweep in objects(call("sweep", "list", "--limit", 1, "--json"))] == [made["id"]]
+    assert "not yet" in call("sweep", "show", made["id"])
+    assert "stopped" in call("sweep", "stop", made["id"])
+    assert call("sweep", "table", made["id"]).startswith("point,seed,run_id,status,student")
+    assert objects(call("sweep", "wait", made["id"], "--json", status=1))[0]["progress"]["over"] is True
+    assert {"gates", "schedule"} <= {one["name"] for one in objects(call("sweep", "ablations", "--json"))}
+    with pytest.raises(ServiceError, match="varies nothing"):
+        call("sweep", "launch", "t", "--preset", "tiny", "--vary", "seed=3")
+
+
+def test_what_else_the_service_knows(call: Call, told: int) -> None:
+    assert {student["name"] for student in objects(call("students", "--json"))} >= {"s1", "s2"}
+    assert "facts" in call("domains")
+    assert call("workers", "--json") == ""
+
+
+def test_faults_are_told_in_the_servers_words(call: Call, told: int, tmp_path: Path, studio: tuple[str, Engine, Path]) -> None:
+    with pytest.raises(ServiceError, match="There is no run 999999"):
+        call("show", 999_999)
+    with pytest.raises(ServiceError, match=f"Run {told} is completed; it cannot be stopped"):
+        call("stop", told)
+    with pytest.raises(ServiceError, match="name: String should have at most"):
+        call("launch", "--preset", "tiny", "--name", "x" * 201)
+    with pytest.raises(ServiceError, match="format"):
+        call("export", told, tmp_path / "x.csv")
+    with pytest.raises(ServiceError, match="No server answers"):
+        call("runs", "--url", "http://127.0.0.1:1")
+
+
+def test_waiting_gives_up(call: Call, file: Path) -> None:
+    number = objects(call("launch", file, "--json"))[0]["id"]
+    with pytest.raises(ServiceError, match="did not come so far"):
+        call("wait", number, "--timeout", 0.2)
+
+
+def test_the_typed_client_over_the_wire(studio: tuple[str, Engine, Path], told: int) -> None:
+    with Client(studio[0]) as client:
+        assert client.run(told).verdict.mutual_improvement is True
+        first = next(iter(client.exchanges(told, outcome="kept")))
+        assert [label.label for label in client.label(first.id, "odd / one?".replace("/", "-"))] == ["odd - one?"]
+        assert [item.id for item in client.exchanges(told, label="odd - one?")] == [first.id]
+        client.unlabel(first.id, "odd - one?")
+        assert client.labels(first.id) == []
+        assert [event.kind for event in client.follow(told)][-1] == "status_changed"
+        assert client.report(told).table.runs[0].run_id == told
+        assert client.check({"preset": "tiny"}).valid
