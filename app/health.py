@@ -30,8 +30,8 @@ STALLED_SWEEPS = 5
 class Reason(BaseModel):
     """One thing that keeps the service from its full work."""
 
-    code: ReasonCode
-    message: str
+    code: ReasonCode = Field(description="For programs; does not change.")
+    message: str = Field(description="For people.")
     blocking: bool = Field(description="Requests cannot be served until it is mended; others only slow things down.")
 
 

@@ -20,24 +20,24 @@ class Shape(BaseModel):
 class Listing(Shape, Generic[T]):
     """Part of a list."""
 
-    items: list[T]
+    items: list[T] = Field(description="In the order that the path says.")
     next_cursor: str | None = Field(None, description="Give it as `cursor` to read on; null at the end.")
 
 
 class Experiment(Shape):
     """What to run. Never changed once made."""
 
-    id: int
-    name: str
+    id: int = Field(description="Number of the experiment.")
+    name: str = Field(description="What its maker calls it.")
     preset: str | None = Field(description="The preset that it was made from.")
     config: dict[str, Any] = Field(description="The whole configuration, defaults included: the YAML file's model.")
-    created_at: datetime
+    created_at: datetime = Field(description="When it was made.")
 
 
 class Checked(Shape):
     """The answer to a dry run."""
 
-    valid: bool
+    valid: bool = Field(description="Always true: what is not valid is a 422.")
     config: dict[str, Any] = Field(description="The whole configuration, defaults included.")
 
 
@@ -45,7 +45,7 @@ class Progress(Shape):
     """How far a run is. It never goes back, not even when a run resumes."""
 
     round: int = Field(description="Round that is under way; 0 before the first.")
-    rounds: int
+    rounds: int = Field(description="Rounds of the whole run.")
     phase: str | None = Field(description="Student who is the tutee now.")
     step: int = Field(description="Updates done, of all students.")
     steps: int = Field(description="Updates of the whole run, of all students.")
@@ -56,8 +56,8 @@ class Progress(Shape):
 class ScorePair(Shape):
     """The same split at two times, domain -> score."""
 
-    initial: dict[str, float]
-    latest: dict[str, float]
+    initial: dict[str, float] = Field(description="Before training, domain -> score.")
+    latest: dict[str, float] = Field(description="The newest, domain -> score.")
 
 
 class Scores(Shape):
@@ -72,10 +72,10 @@ class Scores(Shape):
 class RunStudent(Shape):
     """A student of a run."""
 
-    name: str
-    model: str
-    native_domain: str | None
-    scores: Scores
+    name: str = Field(description="Its name within the experiment.")
+    model: str = Field(description="Hub id, folder, or `demo:NAME`.")
+    native_domain: str | None = Field(description="Domain in which it is said to be the stronger one.")
+    scores: Scores = Field(description="How well it answers.")
     gap: float | None = Field(description="Its newest cognizance gap (Eq. 2); null before the first gate decision.")
     cognizant: bool | None = Field(description="Whether that gap lets it tutor.")
     steps: int = Field(description="Its updates so far.")
@@ -84,16 +84,16 @@ class RunStudent(Shape):
 class VerdictShape(Shape):
     """Whether each student improved (Pareto) on test questions, and so all of them. Null before the end."""
 
-    mutual_improvement: bool | None
-    students: dict[str, bool | None]
+    mutual_improvement: bool | None = Field(description="Whether every student improved.")
+    students: dict[str, bool | None] = Field(description="Student -> whether it improved.")
 
 
 class ErrorShape(Shape):
     """Why a run failed."""
 
-    kind: str
-    message: str
-    advice: str
+    kind: str = Field(description="What sort of error: `config`, `data`, `model`, `resource`, `checkpoint`, `numerics`, `worker_lost`, ...")
+    message: str = Field(description="What was wrong, and where.")
+    advice: str = Field(description="What to do.")
 
 
 class NeedsShape(Shape):
@@ -106,38 +106,38 @@ class NeedsShape(Shape):
 class Run(Shape):
     """The running of an experiment."""
 
-    id: int
-    experiment_id: int
-    name: str
+    id: int = Field(description="Number of the run.")
+    experiment_id: int = Field(description="What it runs.")
+    name: str = Field(description="What its owner calls it.")
     owner: str = Field(description="Who launched it.")
-    tags: list[str]
+    tags: list[str] = Field(description="Words to find it by.")
     archived: bool = Field(description="Left out of lists unless asked for.")
-    status: RunStatus
+    status: RunStatus = Field(description="Where it is in its life.")
     queue_position: int | None = Field(description="1 is next; null unless queued.")
     waiting_for: str | None = Field(description="Why it does not start although it is queued; null where it is only a matter of its turn.")
     priority: int = Field(description="Higher goes first.")
-    needs: NeedsShape
+    needs: NeedsShape = Field(description="What a worker must have to take it.")
     copied_from: int | None = Field(description="The run that it is a clone or a retry of.")
     retried_as: int | None = Field(description="The newest run that does it over again.")
-    algorithm: str
-    domains: list[str]
-    progress: Progress
-    students: list[RunStudent]
-    verdict: VerdictShape
-    error: ErrorShape | None
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
+    algorithm: str = Field(description="`opcod`, or a baseline: `sdpo`, `grpo`.")
+    domains: list[str] = Field(description="Names of its domains, in the experiment's order.")
+    progress: Progress = Field(description="How far it is.")
+    students: list[RunStudent] = Field(description="Its students, in the experiment's order.")
+    verdict: VerdictShape = Field(description="What came of it.")
+    error: ErrorShape | None = Field(description="Why it failed; null unless it did.")
+    created_at: datetime = Field(description="When it was made.")
+    started_at: datetime | None = Field(description="When a worker first took it.")
+    ended_at: datetime | None = Field(description="When it completed, failed or was stopped.")
 
 
 class Transition(Shape):
     """One change of a run's status."""
 
     id: int = Field(description="Rises with time.")
-    at: datetime
-    from_status: RunStatus | None
-    to_status: RunStatus
-    cause: str
+    at: datetime = Field(description="When.")
+    from_status: RunStatus | None = Field(description="Null for the first.")
+    to_status: RunStatus = Field(description="What it became.")
+    cause: str = Field(description="Why, in words.")
     actor: str = Field(description="Who did it: user, a worker's name, reaper.")
 
 
@@ -146,145 +146,155 @@ class MetricPoint(Shape):
 
     id: int = Field(description="Arrival number: give the last one as `after` to read what came since.")
     seq: int = Field(description="Place in the run; the same when a step is run again after a resume.")
-    name: str
+    name: str = Field(description="Name of the curve, such as `student1/train/loss`.")
     step: int = Field(description="The student's updates so far.")
-    round: int
-    value: float
-    at: datetime
+    round: int = Field(description="Round of the step.")
+    value: float = Field(description="Finite.")
+    at: datetime = Field(description="When the training process said it.")
 
 
 class QuestionShape(Shape):
-    id: str
-    prompt: str
-    answer: str
+    """A question with its answer."""
+
+    id: str = Field(description="Its id within the domain.")
+    prompt: str = Field(description="As the tutee saw it.")
+    answer: str = Field(description="The reference answer.")
 
 
 class RolloutShape(Shape):
+    """One answer that the tutee sampled."""
+
     index: int = Field(description="Place among the question's rollouts.")
-    text: str
-    tokens: int
-    correct: bool
+    text: str = Field(description="What the tutee answered.")
+    tokens: int = Field(description="Sampled tokens, the end-of-turn token included.")
+    correct: bool = Field(description="What the verifier found.")
     extracted: str | None = Field(description="The answer that was found in the text.")
     truncated: bool = Field(description="The length limit cut it.")
 
 
 class FeedbackShape(Shape):
+    """What a tutor said of a rollout."""
+
     raw: str = Field(description="As the tutor wrote it.")
     text: str = Field(description="What the sanitiser left.")
-    outcome: FeedbackOutcome
-    concept: str | None
-    matched_word: str | None
+    outcome: FeedbackOutcome = Field(description="`kept`, or why it was dropped.")
+    concept: str | None = Field(description="The term that the tutor named; null where it named none.")
+    matched_word: str | None = Field(description="The word of it that the question has.")
     removed: list[str] = Field(description="What the sanitiser cut.")
 
 
 class DivergenceShape(Shape):
     """Between student and self-teacher, nats a token."""
 
-    mean: float
-    max: float
+    mean: float = Field(description="Over the response's tokens.")
+    max: float = Field(description="The largest of a token.")
 
 
 class Exchange(Shape):
     """One rollout of the tutee, what the tutor said of it and what the self-teacher was then shown."""
 
-    id: int
-    run_id: int
-    round: int
-    step: int
+    id: int = Field(description="Number of the exchange.")
+    run_id: int = Field(description="The run that it belongs to.")
+    round: int = Field(description="Round of the step.")
+    step: int = Field(description="The tutee's update, from 1.")
     group: int = Field(description="The question's place in the step's batch.")
-    tutee: str
-    tutor: str | None
-    domain: str
-    question: QuestionShape
-    rollout: RolloutShape
-    own_solution: str | None
-    feedback: FeedbackShape | None
-    teacher_prompt: str | None
-    in_loss: bool
-    divergence: DivergenceShape | None
+    tutee: str = Field(description="Who answered.")
+    tutor: str | None = Field(description="Who commented; null where nobody could.")
+    domain: str = Field(description="The question's.")
+    question: QuestionShape = Field(description="What was asked.")
+    rollout: RolloutShape = Field(description="What was answered.")
+    own_solution: str | None = Field(description="The tutee's own correct solution that the self-teacher was shown.")
+    feedback: FeedbackShape | None = Field(description="What the tutor said; null where it was not asked.")
+    teacher_prompt: str | None = Field(description="What the self-teacher was shown, exactly.")
+    in_loss: bool = Field(description="Whether the update counted it.")
+    divergence: DivergenceShape | None = Field(description="Null where the loss did not count it.")
     labels: list[str] = Field(description="Words that people put on it.")
 
 
 class ExchangeDetail(Exchange):
+    """An exchange, and where its siblings are."""
+
     siblings: list[int] = Field(description="Ids of the question's rollouts in this step, this one included, by index.")
 
 
 class Label(Shape):
     """A word on an exchange."""
 
-    label: str
+    label: str = Field(description="The word.")
     person: str = Field(description="Who put it there.")
-    at: datetime
+    at: datetime = Field(description="When it was put there.")
 
 
 class LabelCount(Shape):
     """A word in use."""
 
-    label: str
+    label: str = Field(description="The word.")
     exchanges: int = Field(description="Exchanges that have it.")
 
 
 class EvaluationShape(Shape):
     """avg@k of a student on a domain, with its 95 % bootstrap interval."""
 
-    id: int
+    id: int = Field(description="Rises with time.")
     round: int = Field(description="0 before training, r after round r.")
-    student: str
-    domain: str
-    split: Literal["validation", "test"]
-    score: float
-    low: float
-    high: float
-    questions: int
-    samples: int
+    student: str = Field(description="Who was scored.")
+    domain: str = Field(description="On what.")
+    split: Literal["validation", "test"] = Field(description="On which questions.")
+    score: float = Field(description="Mean accuracy, 0 to 1.")
+    low: float = Field(description="Lower end of the interval.")
+    high: float = Field(description="Upper end of the interval.")
+    questions: int = Field(description="Questions asked.")
+    samples: int = Field(description="k of avg@k: answers a question.")
     majority_baseline: float = Field(description="Score of always giving the most frequent answer.")
 
 
 class GateDecisionShape(Shape):
-    id: int
-    round: int
-    tutor: str
-    strategy: str
-    gap: float
-    threshold: float
-    cognizant: bool
+    """Whether a student may tutor in a round."""
+
+    id: int = Field(description="Rises with time.")
+    round: int = Field(description="Round that it is for.")
+    tutor: str = Field(description="Who asked to tutor.")
+    strategy: str = Field(description="By which rule it was decided.")
+    gap: float = Field(description="Its cognizance gap (Eq. 2).")
+    threshold: float = Field(description="tau: the largest gap that may tutor.")
+    cognizant: bool = Field(description="Whether the gap is at most the threshold.")
     domains: list[str] = Field(description="Domains on whose questions its feedback is asked for.")
 
 
 class BreakRescueShape(Shape):
     """How feedback changed the tutee's answers."""
 
-    id: int
-    round: int
-    tutee: str
-    tutor: str
+    id: int = Field(description="Rises with time.")
+    round: int = Field(description="Round of the phase.")
+    tutee: str = Field(description="Who answered again.")
+    tutor: str = Field(description="Whose feedback it had read.")
     difficulty: tuple[int, int] | None = Field(description="Wrong rollouts of n before feedback, inclusive; null for all.")
-    correct_before: int
-    broken: int
-    break_rate: float | None
-    wrong_before: int
-    rescued: int
-    rescue_rate: float | None
+    correct_before: int = Field(description="Right answers before feedback.")
+    broken: int = Field(description="Of these, wrong after it.")
+    break_rate: float | None = Field(description="broken / correct_before; null where there were none.")
+    wrong_before: int = Field(description="Wrong answers before feedback.")
+    rescued: int = Field(description="Of these, right after it.")
+    rescue_rate: float | None = Field(description="rescued / wrong_before; null where there were none.")
 
 
 class Interval(Shape):
     """A score with its 95 % bootstrap interval over questions."""
 
-    score: float
-    low: float
-    high: float
-    questions: int
+    score: float = Field(description="Mean accuracy, 0 to 1.")
+    low: float = Field(description="Lower end.")
+    high: float = Field(description="Upper end.")
+    questions: int = Field(description="Questions asked.")
     samples: int = Field(description="k of avg@k.")
 
 
 class ReportScore(Shape):
     """A student on a domain: before training, and as each run left it."""
 
-    student: str
-    domain: str
+    student: str = Field(description="Its name within the experiment.")
+    domain: str = Field(description="The domain's name.")
     native: bool = Field(description="It is the student's own domain.")
     majority_baseline: float | None = Field(description="Score of always giving the most frequent answer.")
-    initial: Interval | None
+    initial: Interval | None = Field(description="Before training; null where it was not scored.")
     latest: list[Interval | None] = Field(description="One for each run of `runs`, in their order.")
 
 
@@ -299,11 +309,11 @@ class SettingDifference(Shape):
 class ReportRun(Shape):
     """A column of the table of scores."""
 
-    run_id: int
-    name: str
-    algorithm: str
-    status: RunStatus
-    mutual_improvement: bool | None
+    run_id: int = Field(description="Number of the run.")
+    name: str = Field(description="What its owner calls it.")
+    algorithm: str = Field(description="`opcod`, `sdpo` or `grpo`.")
+    status: RunStatus = Field(description="Where it is in its life.")
+    mutual_improvement: bool | None = Field(description="Its verdict; null before the end.")
     wall_seconds: float | None = Field(description="Time that workers held it; null before any did.")
     differences: list[SettingDifference] = Field(description="What differs from the report's own run; empty for that run itself.")
 
@@ -313,20 +323,20 @@ class ReportTable(Shape):
 
     split: Literal["test", "validation"] = Field(description="`validation` while the run has no final test score.")
     runs: list[ReportRun] = Field(description="The report's own run first.")
-    scores: list[ReportScore]
+    scores: list[ReportScore] = Field(description="A line for each student and domain.")
 
 
 class Report(Shape):
     """A run in one document."""
 
-    run: Run
-    table: ReportTable
+    run: Run = Field(description="The run itself.")
+    table: ReportTable = Field(description="Scores before and after, as in the paper's Table 1.")
     config: dict[str, Any] = Field(description="The run's own settings.")
-    evaluations: list[EvaluationShape]
-    gate_decisions: list[GateDecisionShape]
-    break_rescue: list[BreakRescueShape]
+    evaluations: list[EvaluationShape] = Field(description="Every score, in order of arrival.")
+    gate_decisions: list[GateDecisionShape] = Field(description="Who could tutor in each round.")
+    break_rescue: list[BreakRescueShape] = Field(description="How feedback changed answers.")
     outcomes: dict[str, int] = Field(description="Feedbacks by outcome.")
-    history: list[Transition]
+    history: list[Transition] = Field(description="Every change of its status.")
 
 
 class StreamEvent(Shape):
@@ -335,23 +345,25 @@ class StreamEvent(Shape):
     id: int = Field(description="Arrival number: send it as `Last-Event-ID` to go on after it.")
     kind: str = Field(description="A training event's kind, or `status_changed`.")
     seq: int | None = Field(description="Place in the run; null for a change of status.")
-    at: datetime
+    at: datetime = Field(description="When.")
     data: dict[str, Any] = Field(description="Which round, step, student or status it is about.")
 
 
 class CheckpointShape(Shape):
-    id: int
-    round: int
+    """A resumable state of all students."""
+
+    id: int = Field(description="Rises with time.")
+    round: int = Field(description="Round in which it was saved.")
     steps: dict[str, int] = Field(description="Student -> its updates so far.")
     path: str = Field(description="Manifest, relative to the run's folder.")
-    size_bytes: int
-    at: datetime
+    size_bytes: int = Field(description="Of all of its files.")
+    at: datetime = Field(description="When it was saved.")
 
 
 class LogPart(Shape):
     """A part of the run's log."""
 
-    text: str
+    text: str = Field(description="Whole characters only.")
     next_cursor: str = Field(description="Give it as `after` to read on from here, now or later.")
     size: int = Field(description="Bytes in the log.")
 
@@ -359,45 +371,45 @@ class LogPart(Shape):
 class StudentShape(Shape):
     """A student that experiments named or a run made."""
 
-    id: int
-    name: str
+    id: int = Field(description="Number of the student.")
+    name: str = Field(description="As the experiment names it.")
     model: str = Field(description="What to write in an experiment's `students[].model`.")
-    native_domain: str | None
+    native_domain: str | None = Field(description="Domain in which it is said to be the stronger one.")
     run_id: int | None = Field(description="The run that trained it.")
-    created_at: datetime
+    created_at: datetime = Field(description="When it was made.")
 
 
 class DomainShape(Shape):
     """A domain that experiments named."""
 
-    id: int
-    name: str
-    train: str
-    validation: str
-    test: str
-    verifier: str
-    created_at: datetime
+    id: int = Field(description="Number of the domain.")
+    name: str = Field(description="As the experiment names it.")
+    train: str = Field(description="Source of the training questions.")
+    validation: str = Field(description="Source of the questions that the gate reads.")
+    test: str = Field(description="Source of the questions of the final score.")
+    verifier: str = Field(description="How an answer is checked.")
+    created_at: datetime = Field(description="When it was made.")
 
 
 class Worker(Shape):
     """A worker that was heard of in the last half minute."""
 
-    name: str
-    host: str
-    pid: int
-    device: str
+    name: str = Field(description="Host, process, device.")
+    host: str = Field(description="Machine that it runs on.")
+    pid: int = Field(description="Its process there.")
+    device: str = Field(description="What it trains on.")
     labels: list[str] = Field(description="What it serves: `gpu`, `cpu`.")
     memory_gib: float | None = Field(description="Of its GPU.")
     run_id: int | None = Field(description="The run it works on.")
-    started_at: datetime
-    seen_at: datetime
+    started_at: datetime = Field(description="When the process started.")
+    seen_at: datetime = Field(description="When it last spoke.")
 
 
 class AblationShape(Shape):
     """A sweep that the paper makes."""
 
     name: str = Field(description="Give it as `ablation`.")
-    title: str
+    title: str = Field(description="What it is called.")
     description: str = Field(description="What is compared.")
     source: str = Field(description="Where the paper speaks of it.")
     grid: dict[str, list[Any]] = Field(description="Dotted path -> values.")
@@ -407,12 +419,12 @@ class AblationShape(Shape):
 class SweepProgress(Shape):
     """Points of a sweep by where their runs stand."""
 
-    points: int
+    points: int = Field(description="All of them.")
     waiting: int = Field(description="Queued or paused.")
     active: int = Field(description="With a worker.")
-    completed: int
-    failed: int
-    stopped: int
+    completed: int = Field(description="With a verdict.")
+    failed: int = Field(description="Ended by an error.")
+    stopped: int = Field(description="By somebody.")
     deleted: int = Field(description="Points whose run is there no more.")
     over: bool = Field(description="No run waits or is with a worker.")
 
@@ -420,14 +432,14 @@ class SweepProgress(Shape):
 class Sweep(Shape):
     """One question asked of many experiments."""
 
-    id: int
-    name: str
+    id: int = Field(description="Number of the sweep.")
+    name: str = Field(description="What its owner calls it.")
     owner: str = Field(description="Who launched it.")
     preset: str | None = Field(description="The preset that all points are made from.")
     ablation: str | None = Field(description="The built-in sweep that it is.")
     axes: list[str] = Field(description="Dotted paths of the settings that vary.")
-    created_at: datetime
-    progress: SweepProgress
+    created_at: datetime = Field(description="When it was made.")
+    progress: SweepProgress = Field(description="How far it is.")
 
 
 class SweepPoint(Shape):
@@ -435,26 +447,26 @@ class SweepPoint(Shape):
 
     place: int = Field(description="From 0.")
     values: dict[str, Any] = Field(description="Dotted path -> value, of the settings that vary.")
-    experiment_id: int
+    experiment_id: int = Field(description="What it runs.")
     run: Run | None = Field(description="Null once it was deleted.")
 
 
 class SweepDetail(Sweep):
     """A sweep with its points."""
 
-    points: list[SweepPoint]
+    points: list[SweepPoint] = Field(description="In the order of the grid.")
 
 
 class PlannedPoint(Shape):
     """A point that would be made."""
 
-    name: str
+    name: str = Field(description="What its experiment would be called.")
     values: dict[str, Any] = Field(description="Dotted path -> value, of the settings that vary.")
 
 
 class SweepCheck(Shape):
     """The answer to a dry run of a sweep."""
 
-    valid: bool
+    valid: bool = Field(description="Always true: what is not valid is a 422.")
     axes: list[str] = Field(description="Dotted paths of the settings that vary.")
-    points: list[PlannedPoint]
+    points: list[PlannedPoint] = Field(description="In the order of the grid.")

@@ -28,6 +28,8 @@ class NewExperiment(BaseModel):
 
 
 class NewRun(BaseModel):
+    """How to call a run."""
+
     model_config = ConfigDict(extra="forbid")
 
     name: str | None = Field(None, description="What you call the run; empty: the experiment's name.", max_length=200)

@@ -15,13 +15,15 @@ router = APIRouter(tags=["health"])
 
 
 class Live(BaseModel):
-    status: Literal["live"] = "live"
+    """The process answers."""
+
+    status: Literal["live"] = Field("live", description="Always this.")
 
 
 class Ready(BaseModel):
     """`ready` says whether requests can be served; the reasons what is missing or slow."""
 
-    ready: bool
+    ready: bool = Field(description="Whether requests can be served.")
     reasons: list[str] = Field(description="In words; may name what only slows things down.")
     problems: list[Reason] = Field(description="The same for programs.")
 

@@ -28,8 +28,8 @@ class FieldProblem(BaseModel):
     """One field at fault."""
 
     field: str = Field(description="Dotted path, as in `students.0.model`.")
-    message: str
-    advice: str = ""
+    message: str = Field(description="What is wrong with it.")
+    advice: str = Field("", description="What to do.")
 
 
 class Problem(BaseModel):
@@ -37,10 +37,10 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
+    type: str = Field("about:blank", description="Always `about:blank`: the status says it all.")
+    title: str = Field(description="The status in words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What was wrong.")
     advice: str | None = Field(None, description="What to do.")
     errors: list[FieldProblem] | None = Field(None, description="One entry for each field at fault.")
     state: str | None = Field(None, description="409: the run's status that refused the request.")
