@@ -1,23 +1,32 @@
 """The live bell: says that a run has something new; what it is stands in SQL.
 
 Redis pub/sub carries the run's number and nothing else. Whoever hears nothing looks into SQL from time
-to time, so that a broken broker makes pages slower and never wrong.
+to time, so that a broken broker makes pages slower and never wrong. However many watch a run, this
+process asks SQL once for all of them, and keeps the newest events for those who come a little later.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections import defaultdict
+import math
+import time
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
 
 import redis
 import redis.asyncio
 from anyio import to_thread
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func
 from sqlmodel import col, select
 
 from app import broker
@@ -32,6 +41,8 @@ ATTENTIVE_SECONDS = 5.0
 DEAF_SECONDS = 1.0
 """How often it is asked while the bell does not."""
 BATCH = 500
+KEPT = 1000
+"""A run's newest events that are kept for its viewers."""
 
 
 def ring(broker_url: str, run_id: int) -> None:
@@ -44,12 +55,30 @@ def ring(broker_url: str, run_id: int) -> None:
         logger.warning("The live bell of run %s did not ring: %s", run_id, error)
 
 
+@dataclass(frozen=True)
+class Told:
+    """One event of a run's stream."""
+
+    id: int
+    """Arrival number."""
+    seq: int | None
+    kind: str
+    data: dict[str, Any]
+    at: datetime
+
+    @cached_property
+    def message(self) -> bytes:
+        """As a server-sent event, written once for all viewers."""
+        data = {"seq": self.seq, "kind": self.kind, "at": self.at.isoformat(), **self.data}
+        return f"event: {self.kind}\r\nid: {self.id}\r\ndata: {json.dumps(data)}\r\n\r\n".encode()
+
+
 class Bell:
     """Hears the bell for every viewer of this process. `listen` runs as one task for the process's whole life."""
 
     def __init__(self, broker_url: str) -> None:
         self._broker_url = broker_url
-        self._viewers: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
+        self._feeds: dict[int, Feed] = {}
         self.hears = False
         """Whether the broker is being listened to."""
 
@@ -63,7 +92,7 @@ class Bell:
                     logger.warning("The live bell is silent, pages ask SQL instead: %s", error)
             finally:
                 self.hears = False
-                self._wake(list(self._viewers))  # they look into SQL now, and more often from now on
+                self._wake(list(self._feeds))  # they look into SQL now, and more often from now on
             await asyncio.sleep(DEAF_SECONDS)
 
     async def _listen_once(self) -> None:
@@ -74,7 +103,7 @@ class Bell:
             async with client.pubsub() as channel:
                 await channel.psubscribe(f"{CHANNEL}*")
                 self.hears = True
-                self._wake(list(self._viewers))  # what was rung while nobody listened
+                self._wake(list(self._feeds))  # what was rung while nobody listened
                 async for message in channel.listen():
                     if message["type"] == "pmessage":
                         name = message["channel"].decode().removeprefix(CHANNEL)
@@ -84,40 +113,117 @@ class Bell:
 
     def _wake(self, run_ids: Sequence[int]) -> None:
         for run_id in run_ids:
-            for viewer in self._viewers.get(run_id, ()):
-                viewer.set()
+            feed = self._feeds.get(run_id)
+            if feed is not None:
+                feed.wake()
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which SQL is asked although nothing was heard."""
+        return ATTENTIVE_SECONDS if self.hears else DEAF_SECONDS
 
     @contextmanager
-    def heard(self, run_id: int) -> Iterator[asyncio.Event]:
-        """An event that is set at each ring of `run_id`."""
-        viewer = asyncio.Event()
-        self._viewers[run_id].add(viewer)
+    def watch(self, engine: Engine, run_id: int, after: int) -> Iterator[Viewer]:
+        """A viewer of `run_id` who has seen everything up to arrival number `after`."""
+        feed = self._feeds.setdefault(run_id, Feed(engine, run_id))
+        viewer = Viewer(self, feed, after)
+        feed.viewers.add(viewer)
         try:
             yield viewer
         finally:
-            self._viewers[run_id].discard(viewer)
-            if not self._viewers[run_id]:
-                del self._viewers[run_id]
+            feed.viewers.discard(viewer)
+            if not feed.viewers and self._feeds.get(run_id) is feed:
+                del self._feeds[run_id]
 
 
-async def follow(engine: Engine, bell: Bell, run_id: int, after: int) -> AsyncIterator[list[EventRow]]:
-    """Batches of the run's stream after arrival id `after`, for ever: first what is there, then what comes.
+class Feed:
+    """The newest events of one run: read once for all of this process's viewers.
 
-    The bell is listened to before SQL is asked, so that nothing falls between the two.
+    A run's arrival numbers rise in the order in which they become visible, so that what comes after the
+    newest one known is all that is new.
     """
-    with bell.heard(run_id) as rung:
+
+    def __init__(self, engine: Engine, run_id: int) -> None:
+        self._engine, self._run_id = engine, run_id
+        self.viewers: set[Viewer] = set()
+        self._tail: list[Told] = []
+        self._floor: int | None = None
+        """Everything after this is in the tail; None: nothing has been read yet."""
+        self._newest = 0
+        self._rung = True
+        self._asked_at = -math.inf
+        self._asking = asyncio.Lock()
+
+    def wake(self) -> None:
+        """The run has news."""
+        self._rung = True
+        for viewer in self.viewers:
+            viewer.rung.set()
+
+    async def after(self, arrival: int, patience: float) -> Sequence[Told]:
+        """Events after `arrival`, at most `BATCH`. SQL is asked if the bell has rung or was silent for `patience` seconds."""
+        async with self._asking:
+            if self._rung or time.monotonic() - self._asked_at >= patience:
+                self._rung, self._asked_at = False, time.monotonic()  # what is rung from now on asks again
+                await self._catch_up()
+        if self._floor is not None and arrival >= self._floor:
+            start = bisect_right(self._tail, arrival, key=attrgetter("id"))
+            return self._tail[start : start + BATCH]
+        return await to_thread.run_sync(_read_after, self._engine, self._run_id, arrival)
+
+    async def _catch_up(self) -> None:
+        try:
+            if self._floor is None:
+                self._floor = self._newest = await to_thread.run_sync(_newest, self._engine, self._run_id)
+                return
+            while rows := await to_thread.run_sync(_read_after, self._engine, self._run_id, self._newest):
+                self._newest = rows[-1].id
+                self._tail.extend(rows)
+                if len(self._tail) > 2 * KEPT:
+                    self._floor = self._tail[-KEPT - 1].id
+                    del self._tail[:-KEPT]
+                if len(rows) < BATCH:
+                    return
+        except BaseException:
+            self._rung = True  # it was not read
+            raise
+
+
+class Viewer:
+    """One who watches a run, and how far they have come."""
+
+    def __init__(self, bell: Bell, feed: Feed, after: int) -> None:
+        self._bell, self._feed, self.place = bell, feed, after
+        self.rung = asyncio.Event()
+
+    async def next(self, seconds: float = math.inf) -> Sequence[Told]:
+        """What comes next: what is there already, or what happens within `seconds`; nothing where nothing does."""
+        deadline = time.monotonic() + seconds
         while True:
-            rung.clear()
-            rows = await to_thread.run_sync(_read_after, engine, run_id, after)
-            if rows:
-                after = rows[-1].id or after
-                yield rows
-                continue
+            self.rung.clear()  # before SQL is asked, so that nothing falls between the two
+            rows = await self._feed.after(self.place, self._bell.patience)
+            left = deadline - time.monotonic()
+            if rows or left <= 0:
+                self.place = rows[-1].id if rows else self.place
+                return rows
             with suppress(TimeoutError):
-                await asyncio.wait_for(rung.wait(), ATTENTIVE_SECONDS if bell.hears else DEAF_SECONDS)
+                await asyncio.wait_for(self.rung.wait(), min(self._bell.patience, left))
 
 
-def _read_after(engine: Engine, run_id: int, after: int) -> list[EventRow]:
+async def follow(engine: Engine, bell: Bell, run_id: int, after: int) -> AsyncIterator[Sequence[Told]]:
+    """Batches of the run's stream after arrival number `after`, for ever: first what is there, then what comes."""
+    with bell.watch(engine, run_id, after) as viewer:
+        while True:
+            yield await viewer.next()
+
+
+def _newest(engine: Engine, run_id: int) -> int:
     with reading(engine) as session:
-        later = select(EventRow).where(col(EventRow.run_id) == run_id, col(EventRow.id) > after).order_by(col(EventRow.id)).limit(BATCH)
-        return list(session.exec(later).all())
+        return session.exec(select(func.max(col(EventRow.id))).where(col(EventRow.run_id) == run_id)).one() or 0
+
+
+def _read_after(engine: Engine, run_id: int, after: int) -> list[Told]:
+    columns = select(EventRow.id, EventRow.seq, EventRow.kind, EventRow.data, EventRow.at)  # type: ignore[call-overload]
+    later = columns.where(col(EventRow.run_id) == run_id, col(EventRow.id) > after).order_by(col(EventRow.id)).limit(BATCH)
+    with reading(engine) as session:
+        return [Told(*row) for row in session.exec(later).all()]

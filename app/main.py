@@ -65,6 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
+    to_thread.current_default_thread_limiter().total_tokens = settings.request_threads
     settings.runs_folder.mkdir(parents=True, exist_ok=True)
     await to_thread.run_sync(migrate, app.state.engine)
     tasks = [

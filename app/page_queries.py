@@ -15,9 +15,11 @@ from sqlmodel import Session, col, select
 
 from app import queries, shapes
 from app.errors import Conflict
+from app.remembered import experiments
+from app.run_summaries import latest_gates
 from app.runs import ENDED
 from app.statuses import RunStatus
-from app.tables import EventRow, ExperimentRow, GateDecisionRow, RunRow
+from app.tables import EventRow, GateDecisionRow, RunRow
 from app.web.contexts import LIVE, Cast, Verdict, cast_of
 from app.web.results import RunResults, run_results
 
@@ -159,7 +161,7 @@ def runs_list(session: Session, chosen: RunsFilter = EVERYTHING) -> RunsList:
         before=chosen.before,
         limit=PAGE,
     )
-    gates = _latest_gates(session, listing.items)
+    gates = latest_gates(session, [run.id for run in listing.items])
     lines = tuple(_line(run, gates) for run in listing.items)
     any_runs = bool(lines) or session.exec(select(col(RunRow.id)).limit(1)).first() is not None
     owners = tuple(session.exec(select(RunRow.owner).distinct().order_by(col(RunRow.owner))).all())
@@ -168,7 +170,7 @@ def runs_list(session: Session, chosen: RunsFilter = EVERYTHING) -> RunsList:
 
 def run_lines(session: Session, runs: Sequence[shapes.Run]) -> list[RunLine]:
     """Runs as lines of a list."""
-    gates = _latest_gates(session, runs)
+    gates = latest_gates(session, [run.id for run in runs])
     return [_line(run, gates) for run in runs]
 
 
@@ -207,11 +209,11 @@ def run_head(session: Session, run_id: int, *, refused: Conflict | None = None) 
         NotFound
     """
     run = queries.run(session, run_id)
-    line = _line(run, _latest_gates(session, [run]))
+    line = _line(run, latest_gates(session, [run.id]))
     latest = queries.transitions(session, run_id, newest_first=True, limit=1).items[0]
     return RunHead(
         run=run,
-        preset=session.get_one(ExperimentRow, run.experiment_id).preset,
+        preset=experiments(session, [run.experiment_id])[run.experiment_id].preset,
         live=run.status in LIVE,
         students=line.students,
         phase_hue=line.phase_hue,
@@ -241,13 +243,8 @@ def get_cast(session: Session, run_id: int) -> Cast:
     Raises:
         NotFound
     """
-    return cast_of(session.get_one(ExperimentRow, queries.run_row(session, run_id).experiment_id).config)
-
-
-def _latest_gates(session: Session, listed: Sequence[shapes.Run]) -> Mapping[tuple[int, str], GateDecisionRow]:
-    ids = [run.id for run in listed]
-    decisions = select(GateDecisionRow).where(col(GateDecisionRow.run_id).in_(ids)).order_by(col(GateDecisionRow.id))
-    return {(gate.run_id, gate.tutor): gate for gate in session.exec(decisions).all()}
+    experiment_id = queries.run_row(session, run_id).experiment_id
+    return cast_of(experiments(session, [experiment_id])[experiment_id].config)
 
 
 def _line(run: shapes.Run, gates: Mapping[tuple[int, str], GateDecisionRow]) -> RunLine:

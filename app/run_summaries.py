@@ -6,13 +6,15 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app import shapes
 from app.queueing import Needs, fits
+from app.remembered import experiments
 from app.runs import queued
 from app.statuses import RunStatus
-from app.tables import EvaluationRow, ExperimentRow, GateDecisionRow, RunRow, StepRow, WorkerRow
+from app.tables import EvaluationRow, GateDecisionRow, RunRow, StepRow, WorkerRow
 from app.workers import alive
 
 PACE_STEPS = 40
@@ -22,21 +24,40 @@ PACE_STEPS = 40
 def summarise(session: Session, rows: Sequence[RunRow]) -> list[shapes.Run]:
     """Runs with all that their shape gathers from other tables, in a fixed number of queries."""
     ids = [row.id for row in rows]
-    experiment_ids = {row.experiment_id for row in rows}
-    configs = {row.id: row.config for row in session.exec(select(ExperimentRow).where(col(ExperimentRow.id).in_(experiment_ids))).all()}
-    scored = defaultdict(list)
-    for evaluation in session.exec(select(EvaluationRow).where(col(EvaluationRow.run_id).in_(ids)).order_by(col(EvaluationRow.id))).all():
-        scored[evaluation.run_id].append(evaluation)
-    gates: dict[tuple[int, str], GateDecisionRow] = {}
-    for gate in session.exec(select(GateDecisionRow).where(col(GateDecisionRow.run_id).in_(ids)).order_by(col(GateDecisionRow.id))).all():
-        gates[gate.run_id, gate.tutor] = gate
+    made_from = experiments(session, (row.experiment_id for row in rows))
+    scored = _measured(session, ids)
+    gates = latest_gates(session, ids)
     waits = any(row.status == "queued" for row in rows)
     positions = {row.id: place for place, row in enumerate(queued(session), start=1)} if waits else {}
     workers = alive(session) if waits else []
     return [
-        _run(session, row, configs[row.experiment_id], scored[row.id or 0], gates, positions.get(row.id), _waiting_for(row, workers))
+        _run(
+            session, row, made_from[row.experiment_id].config, scored[row.id or 0], gates, positions.get(row.id), _waiting_for(row, workers)
+        )
         for row in rows
     ]
+
+
+def latest_gates(session: Session, run_ids: Sequence[int | None]) -> dict[tuple[int, str], GateDecisionRow]:
+    """(run, tutor) -> its newest gate decision."""
+    newest = select(func.max(col(GateDecisionRow.id))).where(col(GateDecisionRow.run_id).in_(run_ids))
+    newest = newest.group_by(col(GateDecisionRow.run_id), col(GateDecisionRow.tutor))
+    return {
+        (gate.run_id, gate.tutor): gate for gate in session.exec(select(GateDecisionRow).where(col(GateDecisionRow.id).in_(newest))).all()
+    }
+
+
+def _measured(session: Session, run_ids: Sequence[int | None]) -> dict[int, list[EvaluationRow]]:
+    """Run -> of each student's evaluations on each split the first and the newest, in order of arrival: a long run has thousands."""
+    first, last = func.min(col(EvaluationRow.id)), func.max(col(EvaluationRow.id))
+    begun = col(EvaluationRow.round) == 0
+    ends = select(first, last).where(col(EvaluationRow.run_id).in_(run_ids))
+    ends = ends.group_by(col(EvaluationRow.run_id), col(EvaluationRow.student), col(EvaluationRow.domain), col(EvaluationRow.split), begun)
+    wanted = {identity for pair in session.exec(ends).all() for identity in pair}
+    found = defaultdict(list)
+    for evaluation in session.exec(select(EvaluationRow).where(col(EvaluationRow.id).in_(wanted)).order_by(col(EvaluationRow.id))).all():
+        found[evaluation.run_id].append(evaluation)
+    return found
 
 
 def _waiting_for(row: RunRow, workers: Sequence[WorkerRow]) -> str | None:
@@ -51,7 +72,7 @@ def _waiting_for(row: RunRow, workers: Sequence[WorkerRow]) -> str | None:
 def _run(
     session: Session,
     row: RunRow,
-    config: dict[str, Any],
+    config: Mapping[str, Any],
     evaluations: Sequence[EvaluationRow],
     gates: Mapping[tuple[int, str], GateDecisionRow],
     position: int | None,
@@ -124,7 +145,7 @@ def _scores(evaluations: Sequence[EvaluationRow]) -> shapes.Scores:
     )
 
 
-def _progress(session: Session, row: RunRow, config: dict[str, Any]) -> shapes.Progress:
+def _progress(session: Session, row: RunRow, config: Mapping[str, Any]) -> shapes.Progress:
     schedule = config["schedule"]
     rounds = row.rounds or schedule["rounds"]
     steps = row.steps_total or rounds * schedule["steps_per_round"] * len(config["students"])

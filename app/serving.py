@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -46,7 +47,11 @@ def make_app() -> FastAPI:
     die_with_parent(signal.SIGTERM)
     settings = get_settings()
     configure_logging(settings.log_format, sys.stderr, level=settings.log_level, program="web")
-    return create_app(settings)
+    app = create_app(settings)
+    gc.collect()
+    gc.freeze()  # what is there now stays: walking through it again and again would hold up requests
+    gc.set_threshold(20_000, 20, 50)
+    return app
 
 
 def _serve(listener: socket.socket, processes: int) -> None:

@@ -31,6 +31,12 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, description="Port to listen on.", ge=0, le=65_535)
+    request_threads: int = Field(
+        8,
+        description="Requests that each server process works on at once. They share a core: more make all slower.",
+        ge=2,
+        le=200,
+    )
     lease_seconds: float = Field(30.0, description="How long a worker's claim holds without a heartbeat.", gt=0)
     log_format: LogFormat = Field("text", description="`text` for people, `json` for a collector of logs: one object a line.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least level that is logged.")

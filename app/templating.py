@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -16,8 +17,7 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
-from jinja2.runtime import Context
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from app.web.words import OUTCOMES, STATUSES, WORDS
@@ -128,15 +128,23 @@ def plain(value: Any) -> Any:
     return "nothing" if value is None else "yes" if value is True else "no" if value is False else value
 
 
-@pass_context
-def word(context: Context, name: str, text: str | None = None) -> Markup:
-    """A word of the product with its one-line explanation, linked to the method's page."""
-    return Markup(context.environment.get_template("partials/word.html").render(word=WORDS[name.lower()], text=text or name))
+@cache
+def word(name: str, text: str | None = None) -> Markup:
+    """A word of the product with its one-line explanation, linked to the method's page. Templates' own words only: all are kept."""
+    return Markup(ENVIRONMENT.get_template("partials/word.html").render(word=WORDS[name.lower()], text=text or name))
+
+
+class FlatEnvironment(Environment):
+    """Gives each template its globals as a plain dict: Jinja's own chain of maps is walked anew at every include of every row."""
+
+    def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
+        """All globals; those of the environment are set before the first template is loaded."""
+        return {**self.globals, **(d or {})}
 
 
 def make_environment() -> Environment:
     """The one environment of all pages: autoescape for every template, undefined names are errors."""
-    environment = Environment(
+    environment = FlatEnvironment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     filters = (algorithm, ticked, shown, percent, signed, number, duration, ago, iso, humane, plain)

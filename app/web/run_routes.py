@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Form, Header, Query, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 from sqlalchemy import Engine
+from sqlmodel import Session
 from sse_starlette import EventSourceResponse
 
 from app import launching, queries
@@ -17,13 +18,16 @@ from app.api.dependencies import CurrentBell, CurrentEngine, CurrentPerson, Curr
 from app.api.runs import RunChange
 from app.db import reading
 from app.errors import Conflict
-from app.page_queries import RunsFilter, results_of, run_filing, run_head, run_history, run_page, runs_list
+from app.page_queries import RunsFilter, RunsList, results_of, run_filing, run_head, run_history, run_page, runs_list
 from app.templating import render
 from app.web.deps import go_to, stream_start, wants_fragment
 from app.web.exchange_pages import whole
 from app.web.queue_page import queue_page
 from app.web.series import series
+from app.web.shared import shared, version_of_run, version_of_runs
 from app.web.streams import list_stream, run_stream
+
+T = TypeVar("T")
 
 router = APIRouter()
 HEARTBEAT_SECONDS = 15
@@ -41,13 +45,13 @@ Chosen = Annotated[RunsFilter, Depends(_chosen)]
 @router.get("/")
 def runs(request: Request, session: Reader, chosen: Chosen) -> Response:
     """The runs page."""
-    return render(request, "pages/runs.html", runs=runs_list(session, chosen))
+    return render(request, "pages/runs.html", runs=_runs_list(session, chosen))
 
 
 @router.get("/runs/list")
 def runs_table(request: Request, session: Reader, chosen: Chosen) -> Response:
     """The live part of the runs page."""
-    return render(request, "partials/runs_table.html", runs=runs_list(session, chosen))
+    return render(request, "partials/runs_table.html", runs=_runs_list(session, chosen))
 
 
 @router.get("/runs/live")
@@ -65,19 +69,19 @@ def run(request: Request, run_id: int, session: Reader) -> Response:
 @router.get("/runs/{run_id:int}/head")
 def head(request: Request, run_id: int, session: Reader) -> Response:
     """Status, progress and buttons."""
-    return render(request, "partials/run_head.html", head=run_head(session, run_id))
+    return render(request, "partials/run_head.html", head=_shared(session, run_id, run_head))
 
 
 @router.get("/runs/{run_id:int}/results")
 def results(request: Request, run_id: int, session: Reader) -> Response:
     """Plane, scores and verdict."""
-    return render(request, "partials/run_results.html", results=results_of(session, run_id))
+    return render(request, "partials/run_results.html", results=_shared(session, run_id, results_of))
 
 
 @router.get("/runs/{run_id:int}/rounds")
 def rounds(request: Request, run_id: int, session: Reader) -> Response:
     """Who was validated, who may tutor, who tutored whom, and what it broke and rescued."""
-    return render(request, "partials/run_rounds.html", results=results_of(session, run_id))
+    return render(request, "partials/run_rounds.html", results=_shared(session, run_id, results_of))
 
 
 @router.get("/runs/{run_id:int}/series")
@@ -190,6 +194,15 @@ def _refusal(change: Callable[[], object]) -> Conflict | None:
     except Conflict as conflict:
         return conflict
     return None
+
+
+def _runs_list(session: Session, chosen: RunsFilter) -> RunsList:
+    return shared(session, ("runs", chosen), version_of_runs(session), lambda: runs_list(session, chosen))
+
+
+def _shared(session: Session, run_id: int, make: Callable[[Session, int], T]) -> T:
+    """A context of the run that does not depend on who looks."""
+    return shared(session, (make.__name__, run_id), version_of_run(session, run_id), lambda: make(session, run_id))
 
 
 def _check(engine: Engine, run_id: int) -> None:
