@@ -13,7 +13,7 @@ from anyio import to_thread
 from fastapi import APIRouter, FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from app.api import exchanges, experiments, health, library, metrics, problems, records, runs, stream, sweeps
+from app.api import exchanges, experiments, health, library, metrics, openapi, problems, records, runs, stream, sweeps
 from app.artefacts import open_store
 from app.db import make_engine, migrate
 from app.health import Pulse
@@ -39,7 +39,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
         separate_input_output_schemas=False,
+        generate_unique_id_function=openapi.operation_id,
     )
+    openapi.install(app, API)
     app.state.settings = settings
     app.state.engine = make_engine(settings.database_url)
     app.state.store = open_store(settings)

@@ -35,7 +35,12 @@ class NewRun(BaseModel):
     name: str | None = Field(None, description="What you call the run; empty: the experiment's name.", max_length=200)
 
 
-@router.post("/experiments", status_code=status.HTTP_201_CREATED, response_model=shapes.Experiment | shapes.Checked)
+@router.post(
+    "/experiments",
+    status_code=status.HTTP_201_CREATED,
+    response_model=shapes.Experiment | shapes.Checked,
+    responses={200: {"model": shapes.Experiment | shapes.Checked, "description": "A dry run's answer, or what the same key made before."}},
+)
 def create(
     body: NewExperiment,
     response: Response,
@@ -75,7 +80,11 @@ def read(experiment_id: ExperimentId, session: Reader) -> shapes.Experiment:
     return queries.experiment(session, experiment_id)
 
 
-@router.post("/experiments/{experiment_id}/runs", status_code=status.HTTP_201_CREATED)
+@router.post(
+    "/experiments/{experiment_id}/runs",
+    status_code=status.HTTP_201_CREATED,
+    responses={200: {"model": shapes.Run, "description": "What the same key made before."}},
+)
 def start(
     experiment_id: ExperimentId,
     response: Response,

@@ -39,7 +39,7 @@ async def live() -> Live:
     return Live()
 
 
-@router.get("/health")
+@router.get("/health", name="health", responses={503: {"model": Ready}})
 @router.get("/health/ready", responses={503: {"model": Ready}})
 def ready(
     response: Response, engine: CurrentEngine, bell: CurrentBell, settings: CurrentSettings, pulse: Annotated[Pulse, Depends(_pulse)]

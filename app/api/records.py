@@ -35,7 +35,7 @@ def metrics(
 
 
 @router.get("/runs/{run_id}/metrics/export", response_class=StreamingResponse, responses=downloads("jsonl", "parquet", "csv"))
-def export(
+def export_metrics(
     run_id: RunId,
     engine: CurrentEngine,
     name: Names = None,

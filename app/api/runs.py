@@ -143,7 +143,11 @@ def retry(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings, perso
     return _read(engine, launching.retry(engine, settings.broker_url, run_id, afresh=afresh, actor=person.name))
 
 
-@router.post("/runs/{run_id}:clone", status_code=status_codes.HTTP_201_CREATED)
+@router.post(
+    "/runs/{run_id}:clone",
+    status_code=status_codes.HTTP_201_CREATED,
+    responses={200: {"model": shapes.Run, "description": "What the same key made before."}},
+)
 def clone(
     run_id: RunId,
     response: Response,

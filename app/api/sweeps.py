@@ -47,7 +47,14 @@ def ablations() -> shapes.Listing[shapes.AblationShape]:
     return shapes.Listing(items=[shapes.AblationShape.model_validate(one) for one in ABLATIONS])
 
 
-@router.post("/sweeps", status_code=status.HTTP_201_CREATED, response_model=shapes.SweepDetail | shapes.SweepCheck)
+@router.post(
+    "/sweeps",
+    status_code=status.HTTP_201_CREATED,
+    response_model=shapes.SweepDetail | shapes.SweepCheck,
+    responses={
+        200: {"model": shapes.SweepDetail | shapes.SweepCheck, "description": "A dry run's answer, or what the same key made before."}
+    },
+)
 def launch(
     body: NewSweep,
     response: Response,

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from app.api.dependencies import Reader
 from app.api.problems import Problem
 from app.templating import render
-from app.web import launch_routes, queue_routes, run_routes, sweep_routes
+from app.web import api_page, launch_routes, queue_routes, run_routes, sweep_routes
 from app.web.deps import wants_fragment
 from app.web.exchange_pages import Filters, exchange_list, exchange_page, whole
 from app.web.method_page import method_page
@@ -20,6 +20,7 @@ router.include_router(run_routes.router)
 router.include_router(launch_routes.router)
 router.include_router(queue_routes.router)
 router.include_router(sweep_routes.router)
+router.include_router(api_page.router)
 
 
 @router.get("/runs/{run_id:int}/exchanges")

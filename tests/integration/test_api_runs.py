@@ -296,13 +296,14 @@ def test_workers_and_health(client: TestClient, engine: Engine) -> None:
 
 
 def test_a_database_that_is_away_is_a_503_and_not_ready(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path / "home")
+    settings = Settings(home=tmp_path / "home", reap_seconds=600)
     with TestClient(create_app(settings), base_url="http://testserver/api/v1") as client:
         client.app.state.engine.dispose()  # type: ignore[attr-defined]
         database = tmp_path / "home" / "opcod.db"
         for path in (*tmp_path.glob("home/opcod.db*"),):
             path.unlink()
         database.mkdir()  # nothing can be opened there
+        client.app.state.engine.dispose()  # type: ignore[attr-defined]  # of what the first sweep had opened meanwhile
         answer = client.get("/runs")
         assert answer.status_code == 503
         assert answer.headers["content-type"] == "application/problem+json"
