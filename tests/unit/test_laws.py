@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import FAULTS, table
+from tests.mutations import MUTATIONS, table
 
 ROOT = Path(__file__).parents[2]
 TORCH_FREE = [
@@ -99,7 +99,7 @@ def test_only_the_task_runner_and_the_sinks_catch_everything() -> None:
 
 def test_the_documents_name_files_and_tests_that_exist() -> None:
     assert table() in (ROOT / "docs/method.md").read_text(encoding="utf-8")
-    named = {(path, name) for fault in FAULTS for path, _, name in [fault.test.partition("::")]}
+    named = {(path, name) for mutation in MUTATIONS for path, _, name in [mutation.test.partition("::")]}
     for document in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
         text = document.read_text(encoding="utf-8")
         named |= {(path, "") for path in re.findall(r"`((?:opcod|app|worker|tests|examples|docs)/[\w./-]*\.(?:py|md|yaml))`", text)}
@@ -109,5 +109,5 @@ def test_the_documents_name_files_and_tests_that_exist() -> None:
 
 
 def test_every_fault_of_the_list_can_still_be_put_in() -> None:
-    for fault in FAULTS:
-        assert (ROOT / fault.file).read_text(encoding="utf-8").count(fault.old) == 1, fault.what
+    for mutation in MUTATIONS:
+        assert (ROOT / mutation.file).read_text(encoding="utf-8").count(mutation.old) == 1, mutation.what

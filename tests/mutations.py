@@ -1,4 +1,4 @@
-"""Puts known faults into a copy of the code, one at a time, and sees that a test fails: `python -m tests.faults [WORD]`.
+"""Puts known faults into a copy of the code, one at a time, and sees that a test fails: `python -m tests.mutations [WORD]`.
 
 The faults are those of docs/method.md, "Pitfalls and the tests that guard them", whose table `--table` prints. Not a test itself: it
 takes some minutes. WORD picks the faults whose description holds it.
@@ -19,7 +19,7 @@ COPIED = ("opcod", "app", "worker", "tests", "templates", "static", "docs", "pyp
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Mutation:
     """A fault, the edit that makes it (`old` must stand in `file` exactly once), and the test that must then fail."""
 
     what: str
@@ -33,57 +33,57 @@ STEP = "tests/unit/training/test_step.py"
 RUN = "tests/integration/test_training_run.py"
 DISTILLATION = "tests/unit/distillation"
 
-FAULTS = [
-    Fault(
+MUTATIONS = [
+    Mutation(
         "dropped feedback reaches the self-teacher",
         "opcod/distillation/self_teacher.py",
         'if feedback is not None and feedback.outcome == "kept" else None',
         "if feedback is not None else None",
         f"{STEP}::test_dropped_feedback_never_reaches_the_self_teacher",
     ),
-    Fault(
+    Mutation(
         "feedback reaches another rollout than the one it speaks of",
         "opcod/training/step.py",
         "zip(asked, said, strict=True)",
         "zip(asked, said[::-1], strict=True)",
         f"{STEP}::test_kept_feedback_reaches_the_rollout_it_speaks_of",
     ),
-    Fault(
+    Mutation(
         "s comes from another question's group",
         "opcod/training/step.py",
         "zip(group, own_solutions([sample.rollout for sample in group]), strict=True)",
         "zip(group, own_solutions([sample.rollout for each in groups for sample in each]), strict=False)",
         f"{STEP}::test_a_solution_comes_from_the_same_question_and_never_from_itself",
     ),
-    Fault(
+    Mutation(
         "a response is its own s",
         "opcod/distillation/self_teacher.py",
         "if other != place)",
         "if True)",
         f"{STEP}::test_a_solution_comes_from_the_same_question_and_never_from_itself",
     ),
-    Fault(
+    Mutation(
         "a wrong response is shown as s",
         "opcod/distillation/self_teacher.py",
         "if rollout.correct and (text",
         "if (text",
         f"{DISTILLATION}/test_self_teacher.py::test_a_rollout_is_never_its_own_solution_and_gets_the_earliest_other",
     ),
-    Fault(
+    Mutation(
         "logits are taken one position late",
         "opcod/distillation/scoring.py",
         "logits[:, -kept:-1]",
         "logits[:, -kept + 1 :]",
         f"{DISTILLATION}/test_scoring.py::test_each_token_is_predicted_as_it_is_in_its_row_alone",
     ),
-    Fault(
+    Mutation(
         "student and teacher are compared at shifted positions",
         "opcod/training/update.py",
         "teacher_logits = response_logits(teacher.model, teacher_batch)",
         "teacher_logits = response_logits(teacher.model, teacher_batch).roll(1, dims=1)",
         f"{DISTILLATION}/test_update.py::test_a_self_teacher_with_the_same_weights_and_prompt_has_nothing_to_teach",
     ),
-    Fault(
+    Mutation(
         "prompts are padded on the right for scoring",
         "opcod/distillation/scoring.py",
         "rows.append([pad_id] * left + [*prompt, *response] + [pad_id] * right)\n"
@@ -92,98 +92,98 @@ FAULTS = [
         "        mask.append([1] * len(prompt) + [1] * left + [1] * len(response) + [0] * right)",
         f"{DISTILLATION}/test_scoring.py::test_each_token_is_predicted_as_it_is_in_its_row_alone",
     ),
-    Fault(
+    Mutation(
         "positions count the padding",
         "opcod/distillation/scoring.py",
         "return (attention_mask.cumsum(-1) - 1).clamp(min=0)",
         "return torch.arange(attention_mask.shape[-1], device=attention_mask.device).expand_as(attention_mask)",
         f"{DISTILLATION}/test_scoring.py::test_each_token_is_predicted_as_it_is_in_its_row_alone",
     ),
-    Fault(
+    Mutation(
         "padding is scored as tokens",
         "opcod/distillation/scoring.py",
         "response_mask=attention_mask[:, prompt_width:].bool()",
         "response_mask=torch.ones_like(attention_mask[:, prompt_width:]).bool()",
         f"{DISTILLATION}/test_update.py::test_loss_and_divergences_are_those_of_the_equations",
     ),
-    Fault(
+    Mutation(
         "the mask goes by the padding token's id, which ends turns too",
         "opcod/distillation/scoring.py",
         "response_mask=attention_mask[:, prompt_width:].bool()",
         "response_mask=input_ids[:, prompt_width:] != pad_id",
         f"{DISTILLATION}/test_scoring.py::test_an_end_of_turn_token_that_is_also_the_padding_token_is_scored_once",
     ),
-    Fault(
+    Mutation(
         "dropout makes the policy that is scored another than the one that sampled",
         "opcod/students/loading.py",
         "model = without_dropout(_complete_model(path, ref, config=config, dtype=dtype))",
         "model = _complete_model(path, ref, config=config, dtype=dtype)",
         "tests/unit/students/test_loading.py::test_training_mode_says_the_same_as_evaluation_mode",
     ),
-    Fault(
+    Mutation(
         "the engine drops the end-of-turn token",
         "opcod/generation/transformers.py",
         "lengths[live[ended]] = step + 1",
         "lengths[live[ended]] = step",
         "tests/unit/generation/test_transformers_engine.py::test_a_row_stops_at_its_end_and_the_others_go_on",
     ),
-    Fault(
+    Mutation(
         "the step leaves the end-of-turn token out of the loss",
         "opcod/training/step.py",
         "ScoredResponse(sample.prompt, generation.token_ids, generation.log_probs,",
         "ScoredResponse(sample.prompt, generation.token_ids[:-1], generation.log_probs[:-1],",
         "tests/integration/test_against_trl_trainer.py",
     ),
-    Fault(
+    Mutation(
         "nothing is cut from feedback",
         "opcod/feedback/sanitizing.py",
         "        spans = _reveals(text)\n",
         "        spans: list[tuple[int, int]] = []\n",
         "tests/unit/feedback/test_sanitizing.py::test_a_reveal_is_cut",
     ),
-    Fault(
+    Mutation(
         "feedback is judged but not sanitised",
         "opcod/feedback/review.py",
         "    clean = sanitize(raw)\n",
         '    clean = type(sanitize(""))(raw)\n',
         "tests/unit/feedback/test_review.py::test_no_style_lets_a_reveal_through",
     ),
-    Fault(
+    Mutation(
         "an anchor counts though the question does not hold it",
         "opcod/feedback/anchoring.py",
         '"kept" if matched else "no_match"',
         '"kept"',
         "tests/unit/feedback/test_anchoring.py::test_each_feedback_ends_in_its_outcome",
     ),
-    Fault(
+    Mutation(
         "evaluation uses the training sampler",
         "opcod/evaluation/accuracy.py",
         "evaluation.temperature, evaluation.top_p",
         "generation.temperature, generation.top_p",
         f"{RUN}::test_the_gate_reads_validation_scores_with_the_evaluation_sampler",
     ),
-    Fault(
+    Mutation(
         "the gate reads test data",
         "opcod/training/trainer.py",
         'self._evaluate(round - 1, "validation")\n        scores = scores_of(self.evaluations, round=round - 1, split="validation")',
         'self._evaluate(round - 1, "test")\n        scores = scores_of(self.evaluations, round=round - 1, split="test")',
         f"{RUN}::test_the_gate_reads_validation_scores_with_the_evaluation_sampler",
     ),
-    Fault(
+    Mutation(
         "the gap is absolute, not relative",
         "opcod/feedback/gating.py",
         "math.fsum((best[domain] - of[domain]) / best[domain] for",
         "math.fsum((best[domain] - of[domain]) for",
         "tests/unit/feedback/test_gating.py::test_the_methods_example",
     ),
-    Fault(
+    Mutation(
         "under round_start the second phase is tutored by the peer as its own phase left it",
         "opcod/training/trainer.py",
         'if self.config.schedule.tutor_snapshot == "latest":',
         "if True:",
         f"{RUN}::test_a_phase_is_tutored_by_the_peer_as_the_round_began_or_as_its_own_phase_left_it",
     ),
-    Fault(
+    Mutation(
         "the moving average is updated before the optimiser's step",
         "opcod/training/update.py",
         "    norm = learner.optimizer.step()\n    if learner.teacher is not None:\n"
@@ -191,63 +191,63 @@ FAULTS = [
         "    if learner.teacher is not None:\n        learner.teacher.update(learner.model)\n    norm = learner.optimizer.step()\n",
         f"{DISTILLATION}/test_update.py::test_the_teacher_takes_in_the_weights_that_the_update_made",
     ),
-    Fault(
+    Mutation(
         "the moving average is not restored on resume",
         "opcod/training/student_host.py",
         '            self.teacher.load_state_dict(tensors["teacher"])',
         "            pass",
         f"{RUN}::test_a_stopped_run_goes_on_as_if_it_had_not_been",
     ),
-    Fault(
+    Mutation(
         "the optimiser is not restored on resume",
         "opcod/training/student_host.py",
         '        self.optimizer.load_state_dict(tensors["optimizer"])',
         "        pass",
         f"{RUN}::test_a_stopped_run_goes_on_as_if_it_had_not_been",
     ),
-    Fault(
+    Mutation(
         "an empty batch is trained on",
         "opcod/training/step.py",
         "        if not taught:\n            continue\n",
         "        taught = taught or list(mini_batch)\n",
         f"{STEP}::test_an_empty_batch_changes_nothing_and_is_counted",
     ),
-    Fault(
+    Mutation(
         "responses with nothing to show stay in the loss",
         "opcod/training/step.py",
         "            if solution is None and feedback is None:\n                continue\n",
         "",
         f"{STEP}::test_a_rollout_with_nothing_to_show_is_masked_out",
     ),
-    Fault(
+    Mutation(
         "a loss that is not finite goes on",
         "opcod/training/update.py",
         "    if not math.isfinite(loss):",
         "    if False:",
         f"{STEP}::test_a_loss_that_is_not_finite_stops_the_run",
     ),
-    Fault(
+    Mutation(
         "gradients reach the teacher",
         "opcod/distillation/divergence.py",
         "teacher_logits.detach()",
         "teacher_logits",
         f"{DISTILLATION}/test_divergence.py::TestGradient::test_reaches_the_student_alone",
     ),
-    Fault(
+    Mutation(
         "the gradient runs through the importance weight",
         "opcod/distillation/loss.py",
         "(log_probs - rollout_log_probs).detach()",
         "(log_probs - rollout_log_probs)",
         f"{DISTILLATION}/test_loss.py::TestImportanceWeights::test_equal_trl_and_let_no_gradient_through",
     ),
-    Fault(
+    Mutation(
         "forward and reverse KL are exchanged",
         "opcod/distillation/divergence.py",
         "    if alpha == 0.0:",
         "    alpha = 1.0 - alpha\n    if alpha == 0.0:",
         f"{DISTILLATION}/test_divergence.py::TestByHand::test_the_ends_are_the_two_kl_divergences_the_right_way_round",
     ),
-    Fault(
+    Mutation(
         "the support is the teacher's top K",
         "opcod/distillation/divergence.py",
         "    support = student_support(student_logits, top_k=top_k, tail_bucket=tail_bucket)\n",
@@ -255,14 +255,14 @@ FAULTS = [
         "    support = Support(teacher_on_support(student_logits, support.indices, tail_bucket=tail_bucket), support.indices)\n",
         f"{DISTILLATION}/test_divergence_against_trl.py",
     ),
-    Fault(
+    Mutation(
         "the temperature is left out of the loss",
         "opcod/distillation/loss.py",
         "_widen(student) / temperature, _widen(teacher) / temperature",
         "_widen(student), _widen(teacher)",
         f"{DISTILLATION}/test_loss.py::TestScores::test_equal_the_plain_divergence_whatever_the_chunks",
     ),
-    Fault(
+    Mutation(
         "GRPO divides by the standard deviation",
         "opcod/distillation/grpo.py",
         "return [reward - mean for reward in rewards]",
@@ -275,19 +275,19 @@ FAULTS = [
 
 def table() -> str:
     """The faults and their tests as Markdown."""
-    rows = [f"| {fault.what} | `{fault.test.removeprefix('tests/')}` |" for fault in FAULTS]
+    rows = [f"| {mutation.what} | `{mutation.test.removeprefix('tests/')}` |" for mutation in MUTATIONS]
     return "\n".join(["| fault | test, below `tests/` |", "|---|---|", *rows])
 
 
-def is_caught(fault: Fault, folder: Path) -> bool:
+def is_caught(mutation: Mutation, folder: Path) -> bool:
     """Whether the test passes in the copy as it is and fails with the fault in it."""
-    path = folder / fault.file
+    path = folder / mutation.file
     source = path.read_text(encoding="utf-8")
-    if source.count(fault.old) != 1:
-        raise ValueError(f"{fault.what!r}: {fault.file} holds the text to replace {source.count(fault.old)} times")
+    if source.count(mutation.old) != 1:
+        raise ValueError(f"{mutation.what!r}: {mutation.file} holds the text to replace {source.count(mutation.old)} times")
     try:
-        path.write_text(source.replace(fault.old, fault.new), encoding="utf-8")
-        return run_test(fault.test, folder) == 1
+        path.write_text(source.replace(mutation.old, mutation.new), encoding="utf-8")
+        return run_test(mutation.test, folder) == 1
     finally:
         path.write_text(source, encoding="utf-8")
 
@@ -306,7 +306,7 @@ def main() -> int:
     if "--table" in sys.argv:
         print(table())
         return 0
-    chosen = [fault for fault in FAULTS if all(word in fault.what for word in sys.argv[1:])]
+    chosen = [mutation for mutation in MUTATIONS if all(word in mutation.what for word in sys.argv[1:])]
     missed = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -316,15 +316,15 @@ def main() -> int:
                 shutil.copytree(source, folder / item, ignore=shutil.ignore_patterns("__pycache__", "results"))
             elif source.exists():
                 shutil.copy(source, folder / item)
-        for test in sorted({fault.test for fault in chosen}):
+        for test in sorted({mutation.test for mutation in chosen}):
             if run_test(test, folder):
                 print(f"FAILS WITHOUT A FAULT: {test}", flush=True)
                 missed.append(test)
-        for fault in chosen:
-            caught = is_caught(fault, folder)
-            print(f"{'caught' if caught else 'UNSEEN'}: {fault.what} ({fault.test})", flush=True)
+        for mutation in chosen:
+            caught = is_caught(mutation, folder)
+            print(f"{'caught' if caught else 'UNSEEN'}: {mutation.what} ({mutation.test})", flush=True)
             if not caught:
-                missed.append(fault.what)
+                missed.append(mutation.what)
     print(f"{len(chosen)} faults; {len(missed)} unseen or with a test that fails anyway.")
     return 1 if missed else 0
 
