@@ -18,8 +18,11 @@ from app import workers
 from app.db import MIGRATIONS, reading
 from app.live import Bell
 from app.settings import Settings
+from app.usage import usage
 
-ReasonCode = Literal["database_down", "schema_differs", "broker_down", "no_worker", "sweep_stalled", "disk_low"]
+ReasonCode = Literal[
+    "database_down", "schema_differs", "broker_down", "no_worker", "sweep_stalled", "disk_low", "budget_near", "budget_over"
+]
 
 LOW_DISK_BYTES = 2 * 2**30
 """With less room than this in the home folder a checkpoint may not fit."""
@@ -59,6 +62,9 @@ def reasons(engine: Engine, bell: Bell, pulse: Pulse, settings: Settings) -> lis
             found += _schema(session)
             if not found and not workers.alive(session):
                 found.append(Reason(code="no_worker", message="No worker is connected: runs wait.", blocking=False))
+            if not any(reason.blocking for reason in found) and (used := usage(session)).message:
+                code: ReasonCode = "budget_over" if used.state == "over" else "budget_near"
+                found.append(Reason(code=code, message=used.message, blocking=False))
     except SQLAlchemyError:
         return [Reason(code="database_down", message="The database does not answer.", blocking=True)]
     if not bell.hears:

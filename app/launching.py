@@ -12,6 +12,7 @@ from app.db import reading, writing
 from app.errors import Conflict, NotFound
 from app.experiments import check_deeply, check_experiment, create
 from app.idempotency import Asked
+from app.retention import request_deletion
 from app.statuses import RunStatus
 from app.tables import ExperimentRow, RunRow
 from opcod.config import merge, parse_config
@@ -133,7 +134,7 @@ def clone(
     asked = asked or Asked(actor, None, "clone")
     with reading(engine) as session:
         source = session.get(RunRow, run_id)
-        if source is None:
+        if source is None or source.deleted_at is not None:
             raise NotFound("run", run_id)
         experiment = session.get(ExperimentRow, source.experiment_id)
         made = idempotency.earlier(session, asked)
@@ -192,6 +193,18 @@ def change(engine: Engine, broker_url: str, run_id: int, values: Mapping[str, An
     live.ring(broker_url, run_id)
 
 
+def delete(engine: Engine, broker_url: str, run_id: int, *, actor: str) -> None:
+    """Take a run out of sight for good; `app.retention` removes what it left.
+
+    Raises:
+        NotFound
+        Conflict: a worker holds it.
+    """
+    with writing(engine) as session:
+        request_deletion(session, run_id, actor=actor)
+    live.ring(broker_url, run_id)
+
+
 def _look_again(engine: Engine, run_id: int, states: Sequence[RunStatus], wanted: str) -> None:
     """Whether a run in one of `states` still has what it needs, before it is queued again.
 
@@ -203,7 +216,7 @@ def _look_again(engine: Engine, run_id: int, states: Sequence[RunStatus], wanted
     with reading(engine) as session:
         run = session.get(RunRow, run_id)
         experiment = session.get(ExperimentRow, run.experiment_id) if run else None
-    if run is None or experiment is None:
+    if run is None or run.deleted_at is not None or experiment is None:
         raise NotFound("run", run_id)
     if run.status not in states:
         raise Conflict(run_id, run.status, wanted)

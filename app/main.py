@@ -12,16 +12,20 @@ from pathlib import Path
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI
 from fastapi.staticfiles import StaticFiles
+from sqlalchemy import Engine
+from sqlalchemy.exc import IntegrityError
 
-from app.api import exchanges, experiments, health, library, metrics, openapi, problems, records, runs, stream, sweeps
+from app.api import exchanges, experiments, health, library, metrics, openapi, problems, records, runs, storage, stream, sweeps
 from app.artefacts import open_store
-from app.db import make_engine, migrate
+from app.db import make_engine, migrate, writing
 from app.health import Pulse
 from app.live import Bell
 from app.observing import Observe
+from app.retention import sweep_deletions_forever
 from app.same_site import SameSite
 from app.settings import Settings, get_settings
 from app.sweeper import sweep_forever
+from app.usage import set_budget
 
 API = "/api/v1"
 STATIC = Path(__file__).parents[1] / "static"
@@ -50,7 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SameSite)
     app.add_middleware(Observe, log_requests=settings.log_requests)  # the outermost: refusals are measured too
     api = APIRouter(prefix=API, responses=problems.RESPONSES)
-    for part in (experiments, runs, sweeps, records, exchanges, stream, library, health, metrics):
+    for part in (experiments, runs, sweeps, records, storage, exchanges, stream, library, health, metrics):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(metrics.router, include_in_schema=False)  # where Prometheus looks by itself
@@ -70,7 +74,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     to_thread.current_default_thread_limiter().total_tokens = settings.request_threads
     settings.runs_folder.mkdir(parents=True, exist_ok=True)
     await to_thread.run_sync(migrate, app.state.engine)
+    await to_thread.run_sync(_announce_budget, app.state.engine, settings.disk_budget_gib)
     tasks = [
+        asyncio.create_task(sweep_deletions_forever(app.state.engine, app.state.store, settings.reap_seconds)),
         asyncio.create_task(app.state.bell.listen()),
         asyncio.create_task(sweep_forever(app.state.engine, settings.broker_url, settings.reap_seconds, app.state.pulse)),
     ]
@@ -83,3 +89,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             with suppress(asyncio.CancelledError):
                 await task
         app.state.engine.dispose()
+
+
+def _announce_budget(engine: Engine, budget_gib: float) -> None:
+    with suppress(IntegrityError), writing(engine) as session:  # a server that starts beside this one was a moment earlier
+        set_budget(session, budget_gib)

@@ -74,7 +74,7 @@ def run(session: Session, run_id: int) -> shapes.Run:
     Raises:
         NotFound
     """
-    return summarise(session, [_get(session, RunRow, run_id, "run")])[0]
+    return summarise(session, [run_row(session, run_id)])[0]
 
 
 def run_row(session: Session, run_id: int) -> RunRow:
@@ -83,7 +83,10 @@ def run_row(session: Session, run_id: int) -> RunRow:
     Raises:
         NotFound
     """
-    return _get(session, RunRow, run_id, "run")
+    row = _get(session, RunRow, run_id, "run")
+    if row.deleted_at is not None:
+        raise NotFound("run", run_id)
+    return row
 
 
 def run_list(
@@ -99,7 +102,7 @@ def run_list(
     limit: int = 50,
 ) -> shapes.Listing[shapes.Run]:
     """Runs, newest first; with all of `tags`. `archived` None: both."""
-    rows = select(RunRow).order_by(col(RunRow.id).desc())
+    rows = select(RunRow).where(col(RunRow.deleted_at).is_(None)).order_by(col(RunRow.id).desc())
     if statuses:
         rows = rows.where(col(RunRow.status).in_(statuses))
     if experiment_id is not None:
@@ -120,7 +123,7 @@ def run_list(
 
 def run_summaries(session: Session, run_ids: Sequence[int]) -> list[shapes.Run]:
     """These runs, in no particular order."""
-    return summarise(session, session.exec(select(RunRow).where(col(RunRow.id).in_(run_ids))).all())
+    return summarise(session, session.exec(select(RunRow).where(col(RunRow.id).in_(run_ids), col(RunRow.deleted_at).is_(None))).all())
 
 
 def queue(session: Session) -> shapes.Listing[shapes.Run]:

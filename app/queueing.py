@@ -106,7 +106,7 @@ def move(session: Session, run_id: int, position: int) -> None:
     run = next((row for row in queue if row.id == run_id), None)
     if run is None:
         found = session.get(RunRow, run_id)
-        if found is None:
+        if found is None or found.deleted_at is not None:
             raise NotFound("run", run_id)
         raise Conflict(run_id, found.status, "moved in the queue")
     queue.remove(run)

@@ -15,6 +15,7 @@ from app.remembered import experiments
 from app.runs import queued
 from app.statuses import RunStatus
 from app.tables import EvaluationRow, GateDecisionRow, RunRow, StepRow, WorkerRow
+from app.usage import Usage, usage
 from app.workers import alive
 
 PACE_STEPS = 40
@@ -30,9 +31,16 @@ def summarise(session: Session, rows: Sequence[RunRow]) -> list[shapes.Run]:
     waits = any(row.status == "queued" for row in rows)
     positions = {row.id: place for place, row in enumerate(queued(session), start=1)} if waits else {}
     workers = alive(session) if waits else []
+    used = usage(session) if waits else None
     return [
         _run(
-            session, row, made_from[row.experiment_id].config, scored[row.id or 0], gates, positions.get(row.id), _waiting_for(row, workers)
+            session,
+            row,
+            made_from[row.experiment_id].config,
+            scored[row.id or 0],
+            gates,
+            positions.get(row.id),
+            _waiting_for(row, workers, used),
         )
         for row in rows
     ]
@@ -60,8 +68,10 @@ def _measured(session: Session, run_ids: Sequence[int | None]) -> dict[int, list
     return found
 
 
-def _waiting_for(row: RunRow, workers: Sequence[WorkerRow]) -> str | None:
+def _waiting_for(row: RunRow, workers: Sequence[WorkerRow], used: Usage | None) -> str | None:
     """What a queued run lacks besides its turn."""
+    if row.status == "queued" and row.started_at is None and used is not None and used.state == "over":
+        return used.message
     if row.status != "queued" or any(fits(worker, row) for worker in workers):
         return None
     if not workers:
@@ -107,6 +117,7 @@ def _run(
         archived=row.archived,
         queue_position=position,
         waiting_for=waiting_for,
+        size_bytes=row.size_bytes,
         priority=row.priority,
         needs=shapes.NeedsShape(device=row.needs_device, memory_gib=row.needs_memory_gib),
         copied_from=row.copied_from,

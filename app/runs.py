@@ -30,6 +30,7 @@ from app.errors import Conflict, LeaseLost, NotFound
 from app.queueing import PLAIN_CPU, Offer, takeable
 from app.statuses import RunStatus
 from app.tables import AttemptRow, EventRow, ExperimentRow, RunRow, TransitionRow
+from app.usage import usage
 
 Ending = Literal["completed", "halted", "failed"]
 """How an attempt ends its run. `halted`: at a checkpoint, as its owner wished; the run is then stopped or paused."""
@@ -145,7 +146,7 @@ def claim(
     """
     if offer.device_key is not None and _device_held(session, offer.device_key):
         return None
-    queue = _takeable(offer)
+    queue = _takeable(session, offer)
     if run_id is not None:
         queue = queue.where(col(RunRow.id) == run_id)
     found = session.exec(queue.with_for_update(skip_locked=True)).first()
@@ -351,7 +352,7 @@ def reap(session: Session, moment: datetime | None = None) -> list[int]:
 
 def next_for(session: Session, offer: Offer) -> int | None:
     """The run that a worker with `offer` would take now."""
-    return session.exec(_takeable(offer)).first()
+    return session.exec(_takeable(session, offer)).first()
 
 
 def queued(session: Session) -> list[RunRow]:
@@ -471,8 +472,10 @@ def _let_go(session: Session, run: RunRow, outcome: str, moment: datetime) -> No
     session.flush()
 
 
-def _takeable(offer: Offer) -> SelectOfScalar[int | None]:
-    return select(col(RunRow.id)).where(col(RunRow.status) == "queued", *takeable(offer)).order_by(*queueing.ORDER).limit(1)
+def _takeable(session: Session, offer: Offer) -> SelectOfScalar[int | None]:
+    """The first run that `offer` fits. Where the disk budget is used up, only one that had begun before."""
+    found = select(col(RunRow.id)).where(col(RunRow.status) == "queued", *takeable(offer)).order_by(*queueing.ORDER).limit(1)
+    return found.where(col(RunRow.started_at).is_not(None)) if usage(session).state == "over" else found
 
 
 def _device_held(session: Session, device_key: str) -> bool:
@@ -496,7 +499,8 @@ def _worker(session: Session, token: int) -> str:
 
 def _lock(session: Session, run_id: int) -> str:
     """Lock the run's row to the transaction's end; its status."""
-    status = session.exec(select(col(RunRow.status)).where(col(RunRow.id) == run_id).with_for_update(key_share=True)).first()
+    found = select(col(RunRow.status)).where(col(RunRow.id) == run_id, col(RunRow.deleted_at).is_(None))
+    status = session.exec(found.with_for_update(key_share=True)).first()
     if status is None:
         raise NotFound("run", run_id)
     return status

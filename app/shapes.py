@@ -125,6 +125,7 @@ class Run(Shape):
     students: list[RunStudent] = Field(description="Its students, in the experiment's order.")
     verdict: VerdictShape = Field(description="What came of it.")
     error: ErrorShape | None = Field(description="Why it failed; null unless it did.")
+    size_bytes: int = Field(description="What its checkpoints, exports and log take in the store, as its worker last measured them.")
     created_at: datetime = Field(description="When it was made.")
     started_at: datetime | None = Field(description="When a worker first took it.")
     ended_at: datetime | None = Field(description="When it completed, failed or was stopped.")
@@ -358,6 +359,55 @@ class CheckpointShape(Shape):
     path: str = Field(description="Manifest, relative to the run's folder.")
     size_bytes: int = Field(description="Of all of its files.")
     at: datetime = Field(description="When it was saved.")
+    state: Literal["saving", "whole", "damaged", "deleted"] = Field(
+        description="`saving`: on its worker's disk only. `whole`: in the store, to be gone on from. `deleted`: no longer kept."
+    )
+
+
+class Artefact(Shape):
+    """A file that a run keeps."""
+
+    path: str = Field(description="Relative to the run's folder in the store.")
+    kind: Literal["checkpoint", "export", "log", "other"] = Field(description="What it is part of.")
+    size_bytes: int = Field(description="Its length.")
+
+
+class ExportShape(Shape):
+    """A trained student as a model folder."""
+
+    student: str = Field(description="Name of the student.")
+    size_bytes: int = Field(description="Of all of its files.")
+
+
+class NoticeShape(Shape):
+    """What happened to a run besides its training."""
+
+    id: int = Field(description="Rises with time.")
+    kind: str = Field(description="What it concerns: `checkpoint`, `store`, `log`.")
+    message: str = Field(description="What happened, in words.")
+    at: datetime = Field(description="When.")
+    ended_at: datetime | None = Field(description="Since when it is so no more; null while it stands.")
+
+
+class StoredRun(Shape):
+    """What a run takes."""
+
+    id: int = Field(description="Number of the run.")
+    name: str = Field(description="What its owner calls it.")
+    owner: str = Field(description="Who launched it.")
+    status: RunStatus = Field(description="Where it is in its life.")
+    size_bytes: int = Field(description="Of all of its files, as its worker last measured them.")
+    ended_at: datetime | None = Field(description="When it completed, failed or was stopped.")
+
+
+class Storage(Shape):
+    """What all runs' artefacts take."""
+
+    used_bytes: int = Field(description="Of all runs; those being deleted count until they are gone.")
+    budget_bytes: int | None = Field(description="What they may take (`OPCOD_DISK_BUDGET_GIB`); null: no limit.")
+    state: Literal["fine", "near", "over"] = Field(description="`near`: from 80 %. `over`: no new run starts.")
+    message: str | None = Field(description="What to say of it; null where it is fine.")
+    runs: list[StoredRun] = Field(description="Those that take most, the biggest first.")
 
 
 class LogPart(Shape):

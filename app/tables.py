@@ -363,6 +363,15 @@ class DeletionRow(SQLModel, table=True):
     """Nothing is left of it but working copies of workers that were away: they clear those when they see this."""
 
 
+class StorageRow(SQLModel, table=True):
+    """One row: what all runs' artefacts may take, as the web server's settings say it."""
+
+    __tablename__: ClassVar[str] = "storage"
+    id: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    budget_bytes: int = Field(default=0, sa_type=BIG_INTEGER)
+    """0: no limit."""
+
+
 class StudentRow(SQLModel, table=True):
     """A model that experiments named, or that a run exported."""
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from app import runs, workers
 from app.db import writing
 from app.runs import Claim
+from worker.housekeeping import tidy
 from worker.runner import Runner
 from worker.settings import WorkerSettings
 from worker.telemetry import Device
@@ -40,6 +41,7 @@ class Desk:
 
     def open(self) -> None:
         """Begin to watch."""
+        self._tidy()
         self._watcher.start()
 
     def close(self) -> None:
@@ -58,6 +60,7 @@ class Desk:
                     self._runner.carry_out(claim)
                 finally:
                     self._run_id = None
+                self._tidy()
 
     def farewell(self) -> None:
         """Strike this worker off the list of those that live, once the watch has ended."""
@@ -84,6 +87,12 @@ class Desk:
         except SQLAlchemyError as error:
             log.warning("no run could be claimed, the database does not answer: %s", error)
             return None
+
+    def _tidy(self) -> None:
+        try:
+            tidy(self._settings, self._engine)
+        except SQLAlchemyError as error:
+            log.warning("working copies were not looked through, the database does not answer: %s", error)
 
     def _watch(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from app.artefacts import StoreError
 from app.errors import Conflict, Invalid, NotFound
 from opcod.errors import UserError
 
@@ -76,6 +77,11 @@ def install(app: FastAPI, render_page: PageRenderer | None = None) -> None:
     async def refused(request: Request, error: UserError) -> Response:
         errors = [FieldProblem(field=error.field or "", message=error.message, advice=error.advice)]
         return answer(request, problem_of(422, error.message, advice=error.advice, errors=errors))
+
+    @app.exception_handler(StoreError)
+    async def store_gone(request: Request, error: StoreError) -> Response:
+        logger.error("The artefact store did not answer %s %s: %s", request.method, request.url.path, error)
+        return answer(request, problem_of(503, error.message, advice=error.advice))
 
     @app.exception_handler(NotFound)
     async def missing(request: Request, error: NotFound) -> Response:

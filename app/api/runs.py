@@ -173,6 +173,12 @@ def move(run_id: RunId, body: Move, engine: CurrentEngine, settings: CurrentSett
     return _read(engine, run_id)
 
 
+@router.delete("/runs/{run_id}", status_code=status_codes.HTTP_204_NO_CONTENT)
+def delete(run_id: RunId, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson) -> None:
+    """Delete a run with all that it left behind; a waiting one leaves the queue. One that a worker holds refuses: stop it first."""
+    launching.delete(engine, settings.broker_url, run_id, actor=person.name)
+
+
 def _read(engine: Engine, run_id: int) -> shapes.Run:
     with reading(engine) as session:
         return queries.run(session, run_id)

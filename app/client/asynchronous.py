@@ -311,6 +311,26 @@ class AsyncClient:
         """Checkpoints in order of arrival."""
         return self.items(f"/runs/{run_id}/checkpoints", shapes.CheckpointShape, limit=limit)
 
+    async def artefacts(self, run_id: int) -> list[shapes.Artefact]:
+        """Every file that a run keeps."""
+        return [item async for item in self.items(f"/runs/{run_id}/artefacts", shapes.Artefact)]
+
+    async def exports(self, run_id: int) -> list[shapes.ExportShape]:
+        """The trained students as model folders."""
+        return [item async for item in self.items(f"/runs/{run_id}/exports", shapes.ExportShape)]
+
+    async def download_export(self, run_id: int, student: str, path: Path) -> int:
+        """A trained student's model folder into the tar file `path`; returns its bytes."""
+        return await self._save(f"/runs/{run_id}/exports/{student}", {}, path)
+
+    async def notices(self, run_id: int) -> list[shapes.NoticeShape]:
+        """What happened to a run besides its training, newest first."""
+        return [item async for item in self.items(f"/runs/{run_id}/notices", shapes.NoticeShape)]
+
+    async def storage(self) -> shapes.Storage:
+        """What all runs take, and the runs that take most."""
+        return shapes.Storage.model_validate(await self.request("GET", "/storage"))
+
     async def log(self, run_id: int, *, after: str | int | None = None, limit: int | None = None) -> shapes.LogPart:
         """A part of the log: its last bytes, or what follows `after`."""
         wanted = {key: value for key, value in (("after", after), ("limit", limit)) if value is not None}

@@ -310,6 +310,26 @@ class Client:
         """Checkpoints in order of arrival."""
         return self.items(f"/runs/{run_id}/checkpoints", shapes.CheckpointShape, limit=limit)
 
+    def artefacts(self, run_id: int) -> list[shapes.Artefact]:
+        """Every file that a run keeps."""
+        return [item for item in self.items(f"/runs/{run_id}/artefacts", shapes.Artefact)]
+
+    def exports(self, run_id: int) -> list[shapes.ExportShape]:
+        """The trained students as model folders."""
+        return [item for item in self.items(f"/runs/{run_id}/exports", shapes.ExportShape)]
+
+    def download_export(self, run_id: int, student: str, path: Path) -> int:
+        """A trained student's model folder into the tar file `path`; returns its bytes."""
+        return self._save(f"/runs/{run_id}/exports/{student}", {}, path)
+
+    def notices(self, run_id: int) -> list[shapes.NoticeShape]:
+        """What happened to a run besides its training, newest first."""
+        return [item for item in self.items(f"/runs/{run_id}/notices", shapes.NoticeShape)]
+
+    def storage(self) -> shapes.Storage:
+        """What all runs take, and the runs that take most."""
+        return shapes.Storage.model_validate(self.request("GET", "/storage"))
+
     def log(self, run_id: int, *, after: str | int | None = None, limit: int | None = None) -> shapes.LogPart:
         """A part of the log: its last bytes, or what follows `after`."""
         wanted = {key: value for key, value in (("after", after), ("limit", limit)) if value is not None}

@@ -38,6 +38,7 @@ KNOWN: dict[str, Any] = {
     "experiments.config": [config(), config(name="b"), config(name="c")],
     "runs.status": ["completed", "queued", "running"],
     "runs.archived": [False, False, False],
+    "runs.deleted_at": [None, None, None],
     "runs.needs_device": [None, "cpu", "gpu"],
     "runs.tags": [[], ["a"], ["a", "τ 0.2"]],
     "runs.steps_done": [{}, {"s1": 1}, {"s1": 1, "s2": 2}],

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
-from app import ingest, logs, notices, runs
+from app import ingest, logs, notices, retention, runs
 from app.artefacts import Store, open_store
 from app.db import reading, writing
 from app.runs import Claim
@@ -22,6 +22,7 @@ from tests.s3 import S3, s3_server
 from tests.unit.worker.checkpoint_files import newest_whole
 from tests.unit.worker.conftest import queue_run, take
 from tests.unit.worker.test_runner import PRELUDE, eventually
+from worker.housekeeping import tidy
 from worker.runner import Runner
 from worker.settings import WorkerSettings
 
@@ -215,3 +216,28 @@ def test_a_damaged_checkpoint_is_said_on_the_runs_page(
     assert "bytes instead of" in notice.message
     assert "goes on from the one before" in notice.message
     assert "going on from 10" in logs.read(store, claim.folder, after=0, limit=100_000).text
+
+
+def test_a_worker_clears_copies_of_deleted_runs_and_checkpoints_of_finished_ones(
+    settings: WorkerSettings, engine: Engine, store: Store, run_id: int, tmp_path: Path
+) -> None:
+    one = Machine(settings, engine, tmp_path / "one")
+    claim, thread = one.start()
+    eventually(lambda: one.folder(claim).exists())
+    (one.folder(claim) / "go").write_text("")
+    finish(thread)
+    strange = one.settings.runs_folder / "000099-ffff"
+    strange.mkdir()
+    tidy(one.settings, engine)
+    assert {path.name for path in one.folder(claim).iterdir()} >= {"exports", "log"}
+    assert not (one.folder(claim) / "checkpoints").exists()
+    with writing(engine) as session:
+        runs.request_resume(session, run_id)  # its ending is made again, from what the store has
+    _, thread = one.start()
+    finish(thread)
+    assert "going on from 30" in logs.read(store, claim.folder, after=0, limit=100_000).text
+    with writing(engine) as session:
+        retention.request_deletion(session, run_id, actor="ann")
+    tidy(one.settings, engine)
+    assert not one.folder(claim).exists()
+    assert strange.exists()
