@@ -15,7 +15,7 @@ COPY templates templates
 COPY static static
 COPY docs/method.md docs/method.md
 USER opcod
-ENV OPCOD_HOME=/data OPCOD_HOST=0.0.0.0 OPCOD_PORT=8000 OPCOD_ALLOW_REMOTE=1
+ENV OPCOD_HOME=/data OPCOD_HOST=0.0.0.0 OPCOD_PORT=8000 OPCOD_AUTH=password
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \

@@ -47,7 +47,8 @@ def up(home: Path, host: str, port: int, workers: int, preset: str | None) -> in
         ResourceError: the home, the address or the broker cannot be used. Nothing has been started then.
     """
     home = home.expanduser().resolve()
-    with owned_home(home) as note, listening(host, port) as listener:
+    guarded = Settings(home=home).auth == "password"
+    with owned_home(home) as note, listening(host, port, guarded=guarded) as listener:
         url = address_url(host, listener.getsockname()[1])
         note({"pid": os.getpid(), "url": url})
         broker_socket = clear_broker_socket(home)
@@ -60,7 +61,7 @@ def up(home: Path, host: str, port: int, workers: int, preset: str | None) -> in
             *_worker_programs(workers, environment),
         ]
         supervisor = Supervisor(programs)
-        threading.Thread(target=_announce, args=(supervisor, url, home, preset), name="announce", daemon=True).start()
+        threading.Thread(target=_announce, args=(supervisor, url, home, preset, guarded), name="announce", daemon=True).start()
         return supervisor.run()
 
 
@@ -245,7 +246,7 @@ def _migrate(settings: Settings) -> None:
         ) from None
 
 
-def _announce(supervisor: Supervisor, url: str, home: Path, preset: str | None) -> None:
+def _announce(supervisor: Supervisor, url: str, home: Path, preset: str | None, guarded: bool) -> None:
     """Say where the studio is once it answers, and launch what was asked for."""
     with Client(url) as client:
         deadline = time.monotonic() + _READY_SECONDS
@@ -255,7 +256,9 @@ def _announce(supervisor: Supervisor, url: str, home: Path, preset: str | None) 
                 return
             time.sleep(0.1)
         supervisor.say(f"OPCoD Studio is up at {url}  (data: {home}; Ctrl-C stops it)")
-        if preset is not None:
+        if preset is not None and guarded and not os.environ.get("OPCOD_TOKEN"):
+            supervisor.say(f"sign in to launch the preset {preset}: {url}/experiments/new?preset={preset}")
+        elif preset is not None:
             try:
                 run = client.launch({"preset": preset})
             except UserError as error:

@@ -43,6 +43,22 @@ class Conflict(Exception):
         self.status = status
 
 
+class Refused(Exception):
+    """The state of things, other than a run's, refuses the request; `advice` says what to do."""
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
+class Forbidden(Exception):
+    """Whoever asks may not do this."""
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
 class LeaseLost(Exception):
     """The attempt no longer holds the run: its lease lapsed and was reaped, or the run has ended. Stop at once."""
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
+from app import roots
 from app.errors import Fault, Invalid
 from app.tables import DomainRow, ExperimentRow, StudentRow
 from opcod.config import DomainConfig, ExperimentConfig, StudentConfig, config_faults, load_preset, merge
@@ -59,6 +60,9 @@ def check_deeply(config: ExperimentConfig) -> None:
     Raises:
         Invalid: every fault that was found.
     """
+    outside = roots.faults(config)
+    if outside:
+        raise Invalid(outside)  # before anything is opened
     checks: list[tuple[str, Callable[[], object]]] = [("method", partial(check_templates, config.method))]
     checks += [(f"students.{index}.model", partial(locate, student.model)) for index, student in enumerate(config.students)]
     checks += [("method.loss.top_k", partial(_check_vocabulary, config, student)) for student in config.students]

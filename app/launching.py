@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from app import idempotency, live, queue, queueing, runs
 from app.db import reading, writing
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, Forbidden, NotFound
 from app.experiments import check_deeply, check_experiment, create
 from app.idempotency import Asked
 from app.retention import request_deletion
@@ -182,13 +182,17 @@ def move(engine: Engine, broker_url: str, run_id: int, position: int) -> None:
     live.ring(broker_url, run_id)
 
 
-def change(engine: Engine, broker_url: str, run_id: int, values: Mapping[str, Any]) -> None:
+def change(engine: Engine, broker_url: str, run_id: int, values: Mapping[str, Any], *, may_rank: bool = True) -> None:
     """Set `name`, `tags`, `archived` or `priority` of a run, in any state.
 
     Raises:
         NotFound
+        Forbidden: a higher priority, which puts others back, by somebody who may not (`may_rank`).
     """
     with writing(engine) as session:
+        run = session.get(RunRow, run_id)
+        if run is not None and not may_rank and values.get("priority", 0) > max(0, run.priority):
+            raise Forbidden("A priority above 0 puts other people's runs back.", "Ask an admin of the studio.")
         runs.change(session, run_id, **values)
     live.ring(broker_url, run_id)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,18 +12,16 @@ from opcod.errors import ResourceError
 
 
 @contextmanager
-def listening(host: str, port: int) -> Iterator[socket.socket]:
+def listening(host: str, port: int, *, guarded: bool = False) -> Iterator[socket.socket]:
     """A listening socket, taken before anything is started and kept while the server restarts; port 0 takes a free one.
 
+    `guarded` says that whoever comes is asked who they are; without it nobody but this machine may come.
+
     Raises:
-        ResourceError: the host is not this machine's loopback, or the port cannot be taken.
+        ResourceError: the host can be reached from elsewhere though nobody is asked, or the port cannot be taken.
     """
     address_family, address = _resolve(host, port)
-    if not ipaddress.ip_address(address).is_loopback and os.environ.get("OPCOD_ALLOW_REMOTE") != "1":
-        raise ResourceError(
-            f"{host} can be reached from other machines, and the studio asks nobody who they are.",
-            advice="Use --host 127.0.0.1, with an SSH tunnel from afar, or set OPCOD_ALLOW_REMOTE=1 where the network itself is guarded.",
-        )
+    require_guard(address, guarded, host)
     with socket.socket(address_family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -42,6 +39,19 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
                 problem, advice = f"Cannot listen on {host}, port {port}: {error.strerror}.", "Choose another --host or --port."
             raise ResourceError(problem, advice=advice) from None
         yield listener
+
+
+def require_guard(address: str, guarded: bool, host: str = "") -> None:
+    """Refuse to be reached from elsewhere while nobody is asked who they are.
+
+    Raises:
+        ResourceError
+    """
+    if not guarded and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        raise ResourceError(
+            f"{host or address} can be reached from other machines, and nobody is asked who they are.",
+            advice="Set OPCOD_AUTH=password, so that people sign in; or use --host 127.0.0.1, with an SSH tunnel from afar.",
+        )
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, str]:

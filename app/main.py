@@ -15,14 +15,18 @@ from fastapi.staticfiles import StaticFiles
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
-from app.api import exchanges, experiments, health, library, metrics, openapi, problems, records, runs, storage, stream, sweeps
+from app.access.gate import Gate
+from app.api import access, exchanges, experiments, health, library, metrics, openapi, problems, records, runs, storage, stream, sweeps
 from app.artefacts import open_store
 from app.db import make_engine, migrate, writing
+from app.guards.bodies import BodyLimits
+from app.guards.headers import SecurityHeaders
+from app.guards.hosts import KnownHosts
+from app.guards.same_site import SameSite
 from app.health import Pulse
 from app.live import Bell
 from app.observing import Observe
 from app.retention import sweep_deletions_forever
-from app.same_site import SameSite
 from app.settings import Settings, get_settings
 from app.sweeper import sweep_forever
 from app.usage import set_budget
@@ -51,10 +55,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.store = open_store(settings)
     app.state.bell = Bell(settings.broker_url)
     app.state.pulse = Pulse()
-    app.add_middleware(SameSite)
+    app.add_middleware(Gate, settings=settings, engine=app.state.engine)  # from the innermost to the outermost
+    app.add_middleware(SameSite, public_url=settings.public_url)
+    app.add_middleware(BodyLimits, settings=settings)
+    app.add_middleware(KnownHosts, settings=settings)
+    app.add_middleware(SecurityHeaders, private=settings.auth == "password", https=settings.public_url.startswith("https://"))
     app.add_middleware(Observe, log_requests=settings.log_requests)  # the outermost: refusals are measured too
     api = APIRouter(prefix=API, responses=problems.RESPONSES)
-    for part in (experiments, runs, sweeps, records, storage, exchanges, stream, library, health, metrics):
+    for part in (experiments, runs, sweeps, records, storage, exchanges, stream, library, health, metrics, access):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(metrics.router, include_in_schema=False)  # where Prometheus looks by itself

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.structured_logs import LogFormat
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(lambda given: _names(given))]
+"""Several words in one variable."""
+
+
+def _names(given: Any) -> Any:
+    return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
 
 
 class Settings(BaseSettings):
@@ -42,9 +49,31 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least level that is logged.")
     log_requests: bool = Field(False, description="Log a line for every request.")
     reap_seconds: float = Field(3.0, description="How often lapsed leases and unclaimed runs are looked for.", gt=0)
-    outbound_allow: list[str] = Field(
-        default_factory=list,
-        description='Hosts and networks that webhooks may reach although they are private, as a JSON list: `["hooks.lan", "10.0.0.0/8"]`.',
+    auth: Literal["none", "password"] = Field(
+        "none", description="`none`: whoever sits at this machine may do everything, nobody else anything. `password`: people sign in."
+    )
+    public_url: str = Field(
+        "", description="Address that people type, such as `https://studio.example.org`, where a proxy stands before the server."
+    )
+    allowed_hosts: Names = Field((), description="Host names that the server answers to, beside this machine's own; commas between them.")
+    trusted_proxies: str = Field("", description="Addresses of proxies whose X-Forwarded-For and -Proto are believed; commas between them.")
+    session_idle_hours: float = Field(72.0, description="A browser that asks nothing for so long is signed out.", gt=0)
+    session_days: float = Field(30.0, description="A browser is signed out after so long, whatever it asks.", gt=0)
+    roots: Names = Field(
+        (),
+        description="Folders that experiments may name files in; commas between them. Empty: all of them with OPCOD_AUTH=none, "
+        "`library` and `runs` of the home folder otherwise.",
+    )
+    body_megabytes: float = Field(4.0, description="Largest body of a request, uploads excepted.", gt=0)
+    upload_megabytes: float = Field(1024.0, description="Largest upload.", gt=0)
+    body_seconds: float = Field(30.0, description="Longest pause within a request's body.", gt=0)
+    connections: int = Field(2000, description="Requests and live streams at once; more are refused with 503.", ge=1)
+    secret_key: SecretStr | None = Field(
+        None,
+        description="Seals secrets in the database; at least 32 random characters. Empty: `secret.key` in the home folder, made there.",
+    )
+    outbound_allow: Names = Field(
+        (), description="Private hosts and networks that webhooks may reach all the same: `hooks.lan,10.0.0.0/8`; commas between them."
     )
 
     @field_validator("home")
@@ -71,6 +100,23 @@ class Settings(BaseSettings):
             raise ValueError("must name a bucket or a folder")
         return value.rstrip("/")
 
+    @field_validator("public_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query):
+            raise ValueError("must be a scheme and a host, such as https://studio.example.org")
+        return value.rstrip("/")
+
+    @field_validator("secret_key")
+    @classmethod
+    def _long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        if len(value.get_secret_value()) < 32:
+            raise ValueError("must have at least 32 characters")
+        return value
+
     @model_validator(mode="after")
     def _derived(self) -> Settings:
         if not self.database_url:
@@ -81,6 +127,11 @@ class Settings(BaseSettings):
         if self.store_url.startswith("file:") and Path(unquote(urlsplit(self.store_url).path)).resolve() == self.runs_folder.resolve():
             self.store_url = ""  # nothing to copy
         return self
+
+    @property
+    def library_folder(self) -> Path:
+        """Data and models that people bring."""
+        return self.home / "library"
 
     @property
     def runs_folder(self) -> Path:

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Literal, TextIO
 
+from app.redaction import redact
+
 LogFormat = Literal["text", "json"]
 
 _context: ContextVar[Mapping[str, Any]] = ContextVar("log context", default=MappingProxyType({}))
@@ -61,7 +63,7 @@ class JsonLines(logging.Formatter):
         line |= {**self._fields, **_context.get()}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)  # ASCII: nothing in a name or path can play with a terminal
+        return redact(json.dumps(line, default=str))  # ASCII: nothing in a name or path can play with a terminal
 
 
 class TextLines(logging.Formatter):
@@ -70,6 +72,9 @@ class TextLines(logging.Formatter):
     def __init__(self, fields: Mapping[str, Any]) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._fields = fields
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
         fields = {**self._fields, **_context.get()}

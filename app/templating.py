@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import re
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
@@ -20,19 +21,12 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from app.access.person import Person
 from app.web.words import OUTCOMES, STATUSES, WORDS
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = ROOT / "templates"
 STATIC = ROOT / "static"
-
-SECURITY = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-}
-"""Pages run our own scripts and styles and nothing else; text that slipped through as markup would still do nothing."""
 
 _HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
 
@@ -92,6 +86,11 @@ def ago(moment: datetime | None) -> str:
     return "just now" if seconds < 5 else f"{duration(seconds)} ago"
 
 
+def day(moment: datetime | None) -> str:
+    """The day of a moment: ``24 Nov 2026``."""
+    return f"{utc(moment):%-d %b %Y}" if moment else "–"
+
+
 def iso(moment: datetime | None) -> str:
     """For the `datetime` attribute of <time>."""
     return utc(moment).isoformat(timespec="seconds") if moment else ""
@@ -105,6 +104,43 @@ def humane(name: str) -> str:
 def algorithm(name: str) -> str:
     """An algorithm as it is written."""
     return {"opcod": "OPCoD"}.get(name, name.upper())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who looks at the page."""
+
+    name: str
+    """Empty where nobody has signed in."""
+    signs_in: bool
+    """Whether people sign in here at all."""
+    may_launch: bool
+    is_admin: bool
+    csrf: str
+
+    @property
+    def csrf_field(self) -> Markup:
+        """Stands in every form that is sent by POST, so that it is known as ours without scripts too."""
+        return Markup('<input type="hidden" name="csrf" value="{}">').format(self.csrf) if self.csrf else Markup("")
+
+    @property
+    def csrf_headers(self) -> str:
+        """For htmx, which sends them with every request of the page."""
+        return json.dumps({"X-CSRF-Token": self.csrf})
+
+    def may_change(self, owner: str) -> bool:
+        """Whether what belongs to `owner` is theirs to change."""
+        return self.is_admin or (self.may_launch and owner == self.name)
+
+
+def viewer_of(request: Request) -> Viewer:
+    """Who looks, as the gate found; nobody where a request did not get as far as that."""
+    person: Person | None = getattr(request.state, "person", None)
+    signs_in = request.app.state.settings.auth == "password"
+    csrf = getattr(request.state, "csrf", "")
+    if person is None:
+        return Viewer("", signs_in, False, False, csrf)
+    return Viewer(person.name, signs_in, person.may_launch, person.is_admin, csrf)
 
 
 @cache
@@ -147,7 +183,7 @@ def make_environment() -> Environment:
     environment = FlatEnvironment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters = (algorithm, ticked, shown, percent, signed, number, duration, ago, iso, humane, plain)
+    filters = (algorithm, ticked, shown, percent, signed, number, duration, ago, day, iso, humane, plain)
     environment.filters.update({function.__name__: function for function in filters})
     environment.globals.update(static=static, word=word, OUTCOMES=OUTCOMES, STATUSES=STATUSES)
     return environment
@@ -166,4 +202,5 @@ def render(request: Request, template: str, status: int = 200, headers: dict[str
     for value in context.values():
         if not (dataclasses.is_dataclass(value) or value is None):
             raise TypeError(f"{template} must be given typed contexts, not {type(value).__name__}")
-    return HTMLResponse(render_text(template, path=request.url.path, **context), status_code=status, headers=SECURITY | (headers or {}))
+    text = render_text(template, path=request.url.path, viewer=viewer_of(request), **context)
+    return HTMLResponse(text, status_code=status, headers=headers)

@@ -77,3 +77,24 @@ if (place !== null) {
   sessionStorage.removeItem("scroll");
   scrollTo({ top: Number(place), behavior: "instant" });
 }
+
+// What is shown once can be copied: to the clipboard where the browser lets us, else it is selected.
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest?.("[data-copy]");
+  if (!button) return;
+  const source = document.querySelector(button.dataset.copy);
+  source.select();
+  try {
+    await navigator.clipboard.writeText(source.value);
+    button.textContent = "Copied";
+  } catch { button.textContent = "Press Ctrl+C"; }
+});
+
+// A menu closes when something else is pressed.
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("[data-menu][open]")) if (!menu.contains(event.target)) menu.open = false;
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const menu of document.querySelectorAll("[data-menu][open]")) { menu.open = false; menu.querySelector("summary").focus(); }
+});

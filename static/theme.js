@@ -12,12 +12,14 @@
       button.dataset.tip = `Theme: ${theme}`;
       button.dataset.theme = theme;
     }
+    for (const button of document.querySelectorAll("[data-theme-set]")) button.setAttribute("aria-pressed", String(button.dataset.themeSet === theme));
   };
   apply(read());
   document.addEventListener("DOMContentLoaded", () => apply(read()));
   document.addEventListener("click", (event) => {
-    if (!event.target.closest?.("[data-theme-toggle]")) return;
-    const next = order[(order.indexOf(read()) + 1) % order.length];
+    const chosen = event.target.closest?.("[data-theme-set]")?.dataset.themeSet;
+    if (!chosen && !event.target.closest?.("[data-theme-toggle]")) return;
+    const next = chosen ?? order[(order.indexOf(read()) + 1) % order.length];
     try { localStorage.setItem("theme", next); } catch { /* private mode: lasts for this page */ }
     apply(next);
     document.dispatchEvent(new Event("themechange"));

@@ -21,11 +21,12 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlmodel import Session
 
-from app import runs
+from app import hub_token, runs
 from app.artefacts import Store, open_store
 from app.db import writing
 from app.errors import LeaseLost
 from app.lifeline import PARENT_VARIABLE
+from app.redaction import redact
 from app.runs import Claim, RunControl, RunError
 from app.structured_logs import log_context
 from opcod.errors import ResourceError, UserError
@@ -207,7 +208,8 @@ class Runner:
             if not self._prepare(claim, keeper):
                 return
             assignment = Assignment(run_id=claim.run_id, token=claim.token, folder=folder, config=claim.config)
-            process = TrainingProcess(assignment, self._command, _environment(self._settings), keeper.log.write)
+            environment = _environment(self._settings) | hub_token.environment(self._engine, self._settings)
+            process = TrainingProcess(assignment, self._command, environment, keeper.log.write)
         except UserError as error:
             self._fail(claim, RunError(error.kind, error.message, error.advice))
             return
@@ -306,7 +308,7 @@ class Runner:
     def _settle(self, claim: Claim, report: Report, reason: Reason) -> None:
         """Record how the attempt ended."""
         log.info("run %s: the training process ended: %s %s", claim.run_id, report.outcome, report.message)
-        error = RunError(report.kind, report.message.replace("{run}", str(claim.run_id)), report.advice)
+        error = RunError(report.kind, redact(report.message).replace("{run}", str(claim.run_id)), redact(report.advice))
         if report.outcome == "completed":
             self._record(claim, lambda session: runs.finish(session, claim, "completed"))
         elif report.outcome == "stopped" and reason == "stop":

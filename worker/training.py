@@ -14,14 +14,15 @@ from typing import Literal
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import live, notices
+from app import live, notices, roots
 from app.db import make_engine, writing
 from app.errors import LeaseLost
 from app.lifeline import die_with_parent
+from app.redaction import redacted
 from app.runs import hold
 from app.structured_logs import configure_logging, make_handler
 from opcod.config import parse_config
-from opcod.errors import UserError
+from opcod.errors import ConfigError, UserError
 from opcod.sinks import FanOut
 from worker.control import DISK_FULL, LOG_DESCRIPTOR, WORKER_VARIABLE, Assignment, Report, StopRequest, only_writer
 from worker.runner import internal_error
@@ -34,6 +35,7 @@ log = logging.getLogger("training")
 def main() -> int:
     """Read the assignment, train, leave a report. The exit status is 0 whenever there is a report."""
     die_with_parent(signal.SIGHUP)
+    sys.stdout, sys.stderr = redacted(sys.stdout), redacted(sys.stderr)
     configure_logging("text", sys.stderr)
     stop = StopRequest()
     try:
@@ -82,6 +84,9 @@ def _attempt(assignment: Assignment, stop: StopRequest) -> Report:
 def _train(assignment: Assignment, stop: StopRequest) -> Literal["completed", "stopped"]:
     settings = WorkerSettings()
     config = parse_config(assignment.config)
+    with roots.confined(roots.folders_of(settings)):
+        for fault in roots.faults(config):  # again: the folders may have changed, and links with them
+            raise ConfigError(fault.message, advice=fault.advice, field=fault.field)
     ring = partial(live.ring, settings.broker_url, assignment.run_id)
     engine = make_engine(settings.database_url)
 

@@ -10,9 +10,10 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from app import idempotency
-from app.access.person import LOCAL, Person
+from app.access.person import Person
 from app.artefacts import Store
 from app.db import reading
+from app.errors import Forbidden
 from app.live import Bell
 from app.settings import Settings
 
@@ -38,7 +39,15 @@ def _bell(request: Request) -> Bell:
 
 
 def _person(request: Request) -> Person:
-    person: Person = getattr(request.state, "person", LOCAL)
+    person: Person | None = request.state.person  # the gate's work: without a gate there is no answer
+    if person is None:
+        raise Forbidden("Sign in first.")
+    return person
+
+
+def _admin(person: Annotated[Person, Depends(_person)]) -> Person:
+    if not person.is_admin:
+        raise Forbidden("This is for admins.")
     return person
 
 
@@ -55,6 +64,8 @@ CurrentStore = Annotated[Store, Depends(_store)]
 CurrentBell = Annotated[Bell, Depends(_bell)]
 CurrentPerson = Annotated[Person, Depends(_person)]
 """Who asks. Their name is the actor of what they change, and the owner of what they make."""
+CurrentAdmin = Annotated[Person, Depends(_admin)]
+"""The same, of an admin. The gate has refused others already, by the path; this says so where the route is."""
 Reader = Annotated[Session, Depends(_read_session)]
 """A session for reading."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
@@ -17,7 +17,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from app.artefacts import StoreError
-from app.errors import Conflict, Invalid, NotFound
+from app.errors import Conflict, Forbidden, Invalid, NotFound, Refused
+from app.guards.headers import SECURITY
+from app.redaction import redact
 from opcod.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -48,74 +50,104 @@ class Problem(BaseModel):
     id: str | None = Field(None, description="500: find it in the server's log.")
 
 
+DATABASE_AWAY: tuple[type[Exception], ...] = (OperationalError, InterfaceError, PoolTimeout)
+
 PageRenderer = Callable[[Request, Problem], Response]
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}} for status in (404, 409, 422)
+    status: {"model": Problem, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}}
+    for status in (401, 403, 404, 409, 413, 422)
 }
 
 
 def install(app: FastAPI, render_page: PageRenderer | None = None) -> None:
     """Answer every error with a problem: JSON under /api, and by `render_page` elsewhere where there is one."""
-
-    def answer(request: Request, problem: Problem, headers: Any = None) -> Response:
-        if render_page is not None and not request.url.path.startswith("/api/"):
-            return render_page(request, problem)
-        return JSONResponse(problem.model_dump(exclude_none=True), problem.status, headers, media_type=MEDIA_TYPE)
+    app.state.render_page = render_page
 
     @app.exception_handler(Invalid)
     async def invalid(request: Request, error: Invalid) -> Response:
-        errors = [FieldProblem(field=fault.field, message=fault.message, advice=fault.advice) for fault in error.faults]
-        return answer(request, problem_of(422, "What was sent is not valid.", errors=errors))
+        errors = [FieldProblem(field=fault.field, message=redact(fault.message), advice=fault.advice) for fault in error.faults]
+        return respond(request, problem_of(422, "What was sent is not valid.", errors=errors))
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         errors = [FieldProblem(field=_dotted(item["loc"]), message=item["msg"].removeprefix("Value error, ")) for item in error.errors()]
-        return answer(request, problem_of(422, "What was sent is not valid.", errors=errors))
+        return respond(request, problem_of(422, "What was sent is not valid.", errors=errors))
 
     @app.exception_handler(UserError)
     async def refused(request: Request, error: UserError) -> Response:
-        errors = [FieldProblem(field=error.field or "", message=error.message, advice=error.advice)]
-        return answer(request, problem_of(422, error.message, advice=error.advice, errors=errors))
+        errors = [FieldProblem(field=error.field or "", message=redact(error.message), advice=error.advice)]
+        return respond(request, problem_of(422, error.message, advice=error.advice, errors=errors))
 
     @app.exception_handler(StoreError)
     async def store_gone(request: Request, error: StoreError) -> Response:
         logger.error("The artefact store did not answer %s %s: %s", request.method, request.url.path, error)
-        return answer(request, problem_of(503, error.message, advice=error.advice))
+        return respond(request, problem_of(503, error.message, advice=error.advice))
 
     @app.exception_handler(NotFound)
     async def missing(request: Request, error: NotFound) -> Response:
-        return answer(request, problem_of(404, str(error)))
+        return respond(request, problem_of(404, str(error)))
 
     @app.exception_handler(Conflict)
     async def conflicting(request: Request, error: Conflict) -> Response:
-        return answer(request, problem_of(409, str(error), state=error.status))
+        return respond(request, problem_of(409, str(error), state=error.status))
+
+    @app.exception_handler(Refused)
+    async def not_now(request: Request, error: Refused) -> Response:
+        return respond(request, problem_of(409, str(error), advice=error.advice or None))
+
+    @app.exception_handler(Forbidden)
+    async def forbidden(request: Request, error: Forbidden) -> Response:
+        return respond(request, problem_of(403, str(error), advice=error.advice or None))
 
     @app.exception_handler(HTTPException)
     async def standard(request: Request, error: HTTPException) -> Response:
-        return answer(request, problem_of(error.status_code, str(error.detail)), error.headers)
+        return respond(request, problem_of(error.status_code, str(error.detail)), error.headers)
 
-    @app.exception_handler(OperationalError)
-    @app.exception_handler(InterfaceError)
-    @app.exception_handler(PoolTimeout)
-    async def database_gone(request: Request, error: Exception) -> Response:
-        logger.error("The database did not answer %s %s: %s", request.method, request.url.path, error)
-        full = "disk is full" in str(error)
-        detail = "The disk with the database is full." if full else "The database does not answer."
-        advice = "Free some space and try again; nothing was changed." if full else "Try again when it is back; nothing was changed."
-        return answer(request, problem_of(507 if full else 503, detail, advice=advice))
+    for error in DATABASE_AWAY:
+        app.add_exception_handler(error, _database_gone)
 
     @app.exception_handler(Exception)
     async def ours(request: Request, _error: Exception) -> Response:
         identity = getattr(request.state, "request_id", None) or uuid4().hex[:12]
         logger.error("Error %s in %s %s follows", identity, request.method, request.url.path)
         advice = f"The server's log has it as {identity}."
-        return answer(request, problem_of(500, "Something went wrong on our side.", advice=advice, id=identity), {"X-Request-ID": identity})
+        return respond(
+            request, problem_of(500, "Something went wrong on our side.", advice=advice, id=identity), SECURITY | {"X-Request-ID": identity}
+        )
 
 
 def problem_of(status: int, detail: str, **more: Any) -> Problem:
-    """A problem with the status's standard title."""
-    return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, **more)
+    """A problem with the status's standard title. Secrets that got into its words are struck out."""
+    return Problem(title=HTTPStatus(status).phrase, status=status, detail=redact(detail), **more)
+
+
+def as_json(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem for programs."""
+    return JSONResponse(problem.model_dump(exclude_none=True), problem.status, headers, media_type=MEDIA_TYPE)
+
+
+def respond(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem as JSON under /api, and as a page elsewhere where there are pages."""
+    render_page: PageRenderer | None = getattr(request.app.state, "render_page", None)
+    if render_page is None or request.url.path.startswith("/api/"):
+        return as_json(problem, headers)
+    response = render_page(request, problem)
+    response.headers.update(headers or {})
+    return response
+
+
+def database_gone(request: Request, error: Exception) -> Response:
+    """The answer while the database is away."""
+    logger.error("The database did not answer %s %s: %s", request.method, request.url.path, error)
+    full = "disk is full" in str(error)
+    detail = "The disk with the database is full." if full else "The database does not answer."
+    advice = "Free some space and try again; nothing was changed." if full else "Try again when it is back; nothing was changed."
+    return respond(request, problem_of(507 if full else 503, detail, advice=advice))
+
+
+async def _database_gone(request: Request, error: Exception) -> Response:
+    return database_gone(request, error)
 
 
 def _dotted(place: tuple[Any, ...]) -> str:

@@ -111,7 +111,8 @@ def read(run_id: RunId, session: Reader) -> shapes.Run:
 @router.patch("/runs/{run_id}")
 def change(run_id: RunId, body: RunChange, engine: CurrentEngine, settings: CurrentSettings, person: CurrentPerson) -> shapes.Run:
     """Rename, tag, archive a run, or give it another priority. What is left out stays."""
-    launching.change(engine, settings.broker_url, run_id, body.model_dump(exclude_unset=True, exclude_none=True))
+    values = body.model_dump(exclude_unset=True, exclude_none=True)
+    launching.change(engine, settings.broker_url, run_id, values, may_rank=person.is_admin)
     return _read(engine, run_id)
 
 

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from app.api.dependencies import Reader
 from app.api.problems import Problem
 from app.templating import render
-from app.web import api_page, launch_routes, queue_routes, run_routes, sweep_routes
+from app.web import access_routes, api_page, launch_routes, queue_routes, run_routes, settings_routes, sweep_routes
 from app.web.deps import wants_fragment
 from app.web.exchange_pages import Filters, exchange_list, exchange_page, whole
 from app.web.method_page import method_page
@@ -21,6 +21,8 @@ router.include_router(launch_routes.router)
 router.include_router(queue_routes.router)
 router.include_router(sweep_routes.router)
 router.include_router(api_page.router)
+router.include_router(access_routes.router)
+router.include_router(settings_routes.router)
 
 
 @router.get("/runs/{run_id:int}/exchanges")
@@ -57,7 +59,16 @@ class ErrorPage:
     faults: tuple[tuple[str, str, str], ...]
 
 
-TITLES = {404: "Not here", 409: "Not now", 422: "That does not fit", 500: "Our mistake", 503: "Not reachable", 507: "No room left"}
+TITLES = {
+    401: "Sign in first",
+    403: "Not for you",
+    404: "Not here",
+    409: "Not now",
+    422: "That does not fit",
+    500: "Our mistake",
+    503: "Not reachable",
+    507: "No room left",
+}
 
 
 def problem_page(request: Request, problem: Problem) -> Response:

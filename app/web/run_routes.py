@@ -17,7 +17,7 @@ from app import launching, queries
 from app.api.dependencies import CurrentBell, CurrentEngine, CurrentPerson, CurrentSettings, Reader
 from app.api.runs import RunChange
 from app.db import reading
-from app.errors import Conflict
+from app.errors import Conflict, Forbidden
 from app.page_queries import RunsFilter, RunsList, results_of, run_filing, run_head, run_history, run_page, runs_list
 from app.templating import render
 from app.web.deps import go_to, stream_start, wants_fragment
@@ -166,7 +166,9 @@ def file(
                 "archived": archived == "1",
             }
         )
-        launching.change(engine, settings.broker_url, run_id, wanted.model_dump())
+        launching.change(engine, settings.broker_url, run_id, wanted.model_dump(), may_rank=person.is_admin)
+    except Forbidden as error:
+        fault = f"{error} {error.advice}"
     except ValidationError as error:
         first = error.errors()[0]
         fault = f"{str(first['loc'][0]).capitalize()}: {first['msg'][0].lower()}{first['msg'][1:]}."

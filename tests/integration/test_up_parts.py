@@ -40,12 +40,11 @@ def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path) -> None:
     assert not (tmp_path / "home" / "opcod.db").exists()
 
 
-def test_an_address_that_others_can_reach_is_refused_unless_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_others_can_reach_is_refused_unless_people_sign_in(tmp_path: Path) -> None:
     answer = opcod("up", "--home", str(tmp_path), "--host", "0.0.0.0", "--port", "0")
     assert answer.returncode == 2
-    assert "OPCOD_ALLOW_REMOTE=1" in answer.stderr
-    monkeypatch.setenv("OPCOD_ALLOW_REMOTE", "1")
-    with listening("0.0.0.0", 0) as listener:
+    assert "OPCOD_AUTH=password" in answer.stderr
+    with listening("0.0.0.0", 0, guarded=True) as listener:
         assert listener.getsockname()[1] > 0
 
 
