@@ -13,17 +13,20 @@ from typing import get_args
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from app import queries, shapes
+from app import notices, queries, shapes
 from app.errors import Conflict
 from app.remembered import experiments
 from app.run_summaries import latest_gates
 from app.runs import ENDED
 from app.statuses import RunStatus
 from app.tables import EventRow, GateDecisionRow, RunRow
+from app.usage import usage
 from app.web.contexts import LIVE, Cast, Verdict, cast_of
 from app.web.results import RunResults, run_results
 
 PAGE = 50
+STANDING = 3
+"""Notices that a run's head shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ class RunsList:
     owners: tuple[str, ...]
     any_runs: bool
     next_before: str | None
+    storage: str | None
+    """What to say of the disk budget, where there is need to."""
     cursor: int
     """Place in the live stream that the list already shows."""
 
@@ -113,6 +118,8 @@ class RunHead:
     can_retry: bool
     cause: str
     changed_at: datetime
+    standing: tuple[shapes.NoticeShape, ...]
+    """What happened besides training, and still is so; newest first."""
     notice: str
     """What a refused request has to say."""
 
@@ -165,7 +172,7 @@ def runs_list(session: Session, chosen: RunsFilter = EVERYTHING) -> RunsList:
     lines = tuple(_line(run, gates) for run in listing.items)
     any_runs = bool(lines) or session.exec(select(col(RunRow.id)).limit(1)).first() is not None
     owners = tuple(session.exec(select(RunRow.owner).distinct().order_by(col(RunRow.owner))).all())
-    return RunsList(lines, chosen, statuses, owners, any_runs, listing.next_cursor, cursor)
+    return RunsList(lines, chosen, statuses, owners, any_runs, listing.next_cursor, usage(session).message, cursor)
 
 
 def run_lines(session: Session, runs: Sequence[shapes.Run]) -> list[RunLine]:
@@ -224,6 +231,7 @@ def run_head(session: Session, run_id: int, *, refused: Conflict | None = None) 
         can_retry=run.status in ENDED,
         cause=latest.cause,
         changed_at=latest.at,
+        standing=tuple(shapes.NoticeShape.model_validate(row) for row in notices.of_run(session, run_id, standing_only=True)[:STANDING]),
         notice=str(refused) if refused else "",
     )
 

@@ -14,18 +14,18 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, insert, update
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlmodel import Session, col, or_, select
 
 from app import notices, runs
 from app.artefacts import Store, StoreError
-from app.db import writing
+from app.db import now, writing
 from app.errors import LeaseLost
 from app.logs import FOLDER as LOG_FOLDER
 from app.logs import WHOLE as WHOLE_LOG
 from app.runs import Claim
-from app.tables import AttemptRow, CheckpointRow, RunRow
+from app.tables import AttemptRow, CheckpointRow, EventRow, RunRow
 from opcod.training.manifest import Keeping, manifest_name, manifest_paths
 from worker.mirror import Cancelled, Holdings, Mirror
 from worker.run_log import RunLog
@@ -246,12 +246,15 @@ def _book(session: Session, run_id: int, held: Holdings, damaged: set[str]) -> N
     session.exec(update(RunRow).where(col(RunRow.id) == run_id).values(size_bytes=held.size_bytes))
     named = [f"checkpoints/{name}" for name in held.whole | held.here]
     concerned = or_(col(CheckpointRow.state).in_(("saving", "whole")), col(CheckpointRow.path).in_(named))
-    newest = max(held.here, default="")
+    newest, changed = max(held.here, default=""), False
     for row in session.exec(select(CheckpointRow).where(col(CheckpointRow.run_id) == run_id, concerned)).all():
-        name = manifest_name(row.seq)
+        name, before = manifest_name(row.seq), row.state
         if name in held.whole:
             row.state = "whole"
         elif name in held.here or name > newest:  # its event is stored before its manifest is written
             row.state = "saving"
         else:
             row.state = "damaged" if name in damaged else "deleted"
+        changed = changed or row.state != before
+    if changed:
+        session.exec(insert(EventRow).values(run_id=run_id, seq=None, kind="checkpoints_changed", data={}, at=now()))

@@ -10,13 +10,14 @@ from fastapi.responses import Response
 from app.api.dependencies import Reader
 from app.api.problems import Problem
 from app.templating import render
-from app.web import access_routes, api_page, launch_routes, queue_routes, run_routes, settings_routes, sweep_routes
+from app.web import access_routes, api_page, launch_routes, queue_routes, run_routes, settings_routes, storage_routes, sweep_routes
 from app.web.deps import wants_fragment
 from app.web.exchange_pages import Filters, exchange_list, exchange_page, whole
 from app.web.method_page import method_page
 
 router = APIRouter()
 router.include_router(run_routes.router)
+router.include_router(storage_routes.router)
 router.include_router(launch_routes.router)
 router.include_router(queue_routes.router)
 router.include_router(sweep_routes.router)

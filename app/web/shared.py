@@ -20,7 +20,7 @@ from app.tables import EventRow, RunRow
 
 T = TypeVar("T")
 
-QUIET = ("exchange_recorded", "checkpoint_saved")
+QUIET = ("exchange_recorded", "checkpoint_saved", "checkpoints_changed")
 """Kinds of event that change nothing on lists and heads."""
 LONGEST_SECONDS = 3.0
 """What changes without an event, such as the time left, may be so old."""

@@ -24,6 +24,8 @@ from app.web.shared import QUIET
 NAMES = {
     "status_changed": "head",
     "run_changed": "head",
+    "notice": "head",
+    "checkpoints_changed": "files",
     "run_started": "head",
     "step_finished": "step",
     "exchange_recorded": "exchanges",
