@@ -12,8 +12,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from app import cli_operate, cli_remote
-from app.cli_remote.output import harmless
 from opcod.errors import UserError
+from opcod.plain_text import harmless
 
 cli = typer.Typer(
     name="opcod",

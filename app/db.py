@@ -21,6 +21,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, create_engine
 
+from opcod.plain_text import storable
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_SECONDS = 30
 MIGRATION_LOCK = 0x0DC0D
@@ -33,15 +35,20 @@ def now() -> datetime:
 
 
 def make_engine(url: str) -> Engine:
-    """An engine for `url`; a SQLite file's folder is made where it is missing."""
+    """An engine for `url`; a SQLite file's folder is made where it is missing. Its errors quote no stored text: they are logged."""
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args={"connect_timeout": 5})
+        engine = create_engine(
+            url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args={"connect_timeout": 5}, hide_parameters=True
+        )
+        event.listen(engine, "before_cursor_execute", _make_storable, retval=True)
+        return engine
     database = make_url(url).database
     if database and database != ":memory:":
         Path(database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, pool_size=10, max_overflow=30, connect_args={"timeout": 30})
+    engine = create_engine(url, pool_size=10, max_overflow=30, connect_args={"timeout": 30}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "before_cursor_execute", _make_storable, retval=True)
     return engine
 
 
@@ -58,6 +65,21 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
+
+
+def _make_storable(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> tuple[str, Any]:
+    """Text that is stored or asked for, as every database takes it: the same on both, and no error from what somebody typed."""
+    return statement, _storable(parameters)
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {key: _storable(below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_storable, value))
+    return value
 
 
 def _begin_sqlite(connection: Connection) -> None:

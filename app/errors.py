@@ -7,14 +7,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from opcod.plain_text import bounded, storable
+
+LONGEST_FIELD = 300
+LONGEST_MESSAGE = 2_000
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with what was sent: the dotted path, what is wrong, what to do."""
+    """One thing that is wrong with what was sent: the dotted path, what is wrong, what to do.
+
+    A fault quotes what was sent, which may be of any length and hold anything: it is cut, and can be encoded.
+    """
 
     field: str
     message: str
     advice: str = ""
+
+    def __post_init__(self) -> None:
+        for name, most in (("field", LONGEST_FIELD), ("message", LONGEST_MESSAGE), ("advice", LONGEST_MESSAGE)):
+            object.__setattr__(self, name, bounded(storable(getattr(self, name)), most))
 
 
 class Invalid(Exception):

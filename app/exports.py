@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -153,16 +154,47 @@ def _plain(value: object) -> str:
 
 
 def csv_lines(rows: Sequence[Sequence[object]]) -> bytes:
-    """Rows as CSV (RFC 4180). Text that a spreadsheet would take for a formula begins with an apostrophe."""
+    """Rows as CSV (RFC 4180). Text that a spreadsheet would take for a formula is `guarded`; `unguarded` gives it back."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows([[cell(value) for value in row] for row in rows])
     return text.getvalue().encode()
 
 
-def cell(value: object, harmful: Callable[[str], bool] = lambda text: text.lstrip(" ")[:1] in tuple("=+-@\t\r\n|%")) -> object:
+def cell(value: object) -> object:
     """A value as a cell of a CSV file."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, bool):
         return str(value).lower()
-    return f"'{value}" if isinstance(value, str) and value and harmful(value) else value
+    return guarded(value) if isinstance(value, str) else value
+
+
+_UNSEEN = r"\s\x00-\x1f\x7f-\xa0\u00ad\u034f\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
+_PARTS = r";,\"\t\r\n"
+_BEFORE = re.compile(rf"(?<![{_UNSEEN}{_PARTS}'])[{_UNSEEN}{_PARTS}']*+(?=[=+\-@|%\uff1d\uff0b\uff0d\uff20])")
+"""All that is blank, a quote, or parts cells, before what begins a formula."""
+_PART = re.compile(f"[{_PARTS}]")
+_GUARDED_PART = re.compile(f"([{_PARTS}])'")
+
+
+def guarded(text: str) -> str:
+    """`text` with an apostrophe wherever a spreadsheet could see the beginning of a formula.
+
+    That is at its start, blanks or not, and behind whatever parts cells in some country: a program that
+    takes the semicolon for the comma reads a file with other cells than ours.
+    """
+
+    def guard(before: re.Match[str]) -> str:
+        parted = _PART.sub(r"\g<0>'", before[0])
+        return parted if before.start() else f"'{parted}"
+
+    return _BEFORE.sub(guard, text)
+
+
+def unguarded(text: str) -> str:
+    """What `guarded` was given."""
+
+    def bare(before: re.Match[str]) -> str:
+        return _GUARDED_PART.sub(r"\1", before[0] if before.start() else before[0].removeprefix("'"))
+
+    return _BEFORE.sub(bare, text)

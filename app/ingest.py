@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Insert, insert, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, SQLModel, col, select
+from sqlmodel import Session, SQLModel, col
 
 from app.runs import hold
 from app.tables import (
@@ -33,7 +33,6 @@ from app.tables import (
     StepRow,
     StudentRow,
 )
-from app.webhooks import outbox
 from opcod.events import (
     BreakRescueMeasured,
     CheckpointSaved,
@@ -48,6 +47,8 @@ from opcod.events import (
     RunStarted,
     StepFinished,
 )
+from opcod.plain_text import bounded, storable
+from opcod.tasks.questions import LONGEST_ID
 
 Row = dict[str, Any]
 
@@ -75,8 +76,6 @@ def ingest(session: Session, run_id: int, token: int, events: Sequence[Event]) -
     for table, batch in rows.items():
         session.exec(_insert_new(session, table) if table is StudentRow else insert(table), params=batch)
     for event in fresh:
-        if isinstance(event, GateDecided):
-            _tell_gate(session, run, event)
         if isinstance(event, PhaseFinished):
             key = (col(PhaseRow.run_id) == run_id, col(PhaseRow.round) == event.round, col(PhaseRow.tutee) == event.tutee)
             session.exec(update(PhaseRow).where(*key).values(finished_at=event.at))
@@ -84,19 +83,6 @@ def ingest(session: Session, run_id: int, token: int, events: Sequence[Event]) -
         session.exec(update(AttemptRow).where(col(AttemptRow.id) == token).values(new_events=AttemptRow.new_events + len(fresh)))
     session.flush()
     return len(fresh)
-
-
-def _tell_gate(session: Session, run: RunRow, event: GateDecided) -> None:
-    """A tutor's gate opened or shut since the round before."""
-    gate = event.decision
-    before = session.exec(
-        select(GateDecisionRow.domains).where(
-            col(GateDecisionRow.run_id) == run.id, col(GateDecisionRow.tutor) == gate.tutor, col(GateDecisionRow.round) == gate.round - 1
-        )
-    ).first()
-    if before is not None and bool(before) != bool(gate.domains):
-        data = {"round": gate.round, "tutor": gate.tutor, "open": bool(gate.domains), "gap": gate.gap, "threshold": gate.threshold}
-        outbox.tell(session, "gate.changed", run, {"gate": data})
 
 
 def _insert_new(session: Session, table: type[SQLModel]) -> Insert:
@@ -188,17 +174,17 @@ def _collect_exchange(key: Row, event: ExchangeRecorded, rows: dict[type[SQLMode
         | {name: getattr(exchange, name) for name in fields}
         | {
             "domain": question.domain,
-            "question_id": question.id,
-            "question_prompt": _storable(question.prompt),
-            "question_answer": _storable(question.answer),
+            "question_id": bounded(question.id, LONGEST_ID),
+            "question_prompt": question.prompt,
+            "question_answer": question.answer,
             "rollout_index": rollout.index,
-            "rollout_text": _storable(rollout.text),
+            "rollout_text": rollout.text,
             "rollout_tokens": rollout.tokens,
             "correct": rollout.correct,
-            "extracted": _storable(rollout.extracted),
+            "extracted": rollout.extracted,
             "truncated": rollout.truncated,
-            "own_solution": _storable(exchange.own_solution),
-            "teacher_prompt": _storable(exchange.teacher_prompt),
+            "own_solution": exchange.own_solution,
+            "teacher_prompt": exchange.teacher_prompt,
             "outcome": feedback.outcome if feedback else None,
         }
     )
@@ -206,16 +192,11 @@ def _collect_exchange(key: Row, event: ExchangeRecorded, rows: dict[type[SQLMode
         rows[FeedbackRow].append(
             key
             | {
-                "raw": _storable(feedback.raw),
-                "text": _storable(feedback.text),
+                "raw": feedback.raw,
+                "text": feedback.text,
                 "outcome": feedback.outcome,
-                "concept": _storable(feedback.concept),
-                "matched_word": _storable(feedback.matched_word),
-                "removed": [_storable(part) for part in feedback.removed],
+                "concept": feedback.concept,
+                "matched_word": feedback.matched_word,
+                "removed": [storable(part) for part in feedback.removed],  # JSON, which the engine does not look into
             }
         )
-
-
-def _storable(text: str | None) -> str | None:
-    """Text of a model as both databases take it: PostgreSQL refuses NUL, and UTF-8 has no lone surrogates."""
-    return text if text is None else text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")

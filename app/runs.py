@@ -26,12 +26,12 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from app import queueing
 from app.db import now
-from app.errors import Conflict, LeaseLost, NotFound
+from app.errors import LONGEST_MESSAGE, Conflict, LeaseLost, NotFound
 from app.queueing import PLAIN_CPU, Offer, takeable
 from app.statuses import RunStatus
 from app.tables import AttemptRow, EventRow, ExperimentRow, RunRow, TransitionRow
 from app.usage import usage
-from app.webhooks import outbox
+from opcod.plain_text import bounded
 
 Ending = Literal["completed", "halted", "failed"]
 """How an attempt ends its run. `halted`: at a checkpoint, as its owner wished; the run is then stopped or paused."""
@@ -92,6 +92,10 @@ class RunError:
     kind: str
     message: str
     advice: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", bounded(self.message, LONGEST_MESSAGE))  # the run's log has all of it
+        object.__setattr__(self, "advice", bounded(self.advice, LONGEST_MESSAGE))
 
 
 def create_run(
@@ -409,18 +413,8 @@ def _swap(
         )
         if swapped.rowcount:
             _record(session, run_id, source, target, cause, actor, moment)
-            if target in ("completed", "failed"):
-                _tell(session, run_id, target)
             return source
     return None
-
-
-def _tell(session: Session, run_id: int, ending: Literal["completed", "failed"]) -> None:
-    run = _get(session, run_id)
-    if ending == "completed":
-        outbox.tell(session, "run.completed", run, {"verdict": run.verdict})
-    else:
-        outbox.tell(session, "run.failed", run, {"error": {"kind": run.error_kind, "message": run.error_message}})
 
 
 def _record(session: Session, run_id: int, source: RunStatus | None, target: RunStatus, cause: str, actor: str, moment: datetime) -> None:

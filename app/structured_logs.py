@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TextIO
 
 from app.redaction import redact
+from opcod.plain_text import harmless
 
 LogFormat = Literal["text", "json"]
 
@@ -67,7 +68,10 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """Time, level, name and message; the context's fields follow as ``name=value``."""
+    """Time, level, name and message; the context's fields follow as ``name=value``.
+
+    What a message or a traceback quotes can neither begin a line of its own nor play with a terminal.
+    """
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -79,4 +83,18 @@ class TextLines(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
         fields = {**self._fields, **_context.get()}
         line = " ".join([super().formatMessage(record), *(f"{name}={value}" for name, value in fields.items())])
-        return "".join(character if character.isprintable() or character in "\n\t" else repr(character)[1:-1] for character in line)
+        return _inset(line)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 (logging's own name)
+        return FURTHER + _inset(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802 (logging's own name)
+        return FURTHER + _inset(stack_info)
+
+
+FURTHER = "  | "
+"""Begins every line of an entry but its first, so that none can be taken for another entry."""
+
+
+def _inset(text: str) -> str:
+    return harmless(text, keep="\n\t").replace("\n", f"\n{FURTHER}")

@@ -14,13 +14,14 @@ from rich.console import Console
 
 from opcod.config import load_preset, merge, parse_change, parse_config, parse_yaml, preset_names
 from opcod.errors import UserError
+from opcod.plain_text import folder_name, harmless
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 students = typer.Typer(no_args_is_help=True, help="Students: import and inspect.")
 demo = typer.Typer(no_args_is_help=True, help="The built-in demo world.")
 app.add_typer(students, name="students")
 app.add_typer(demo, name="demo")
-console = Console(stderr=True)
+console = Console(stderr=True, markup=False, highlight=False)
 
 
 class StopOnSignal:
@@ -64,7 +65,7 @@ def train(
     for change in changes or ():
         data = merge(data, parse_change(change))
     config = parse_config(data)
-    folder = folder or Path("runs") / config.name.replace("/", "-").replace(" ", "-")
+    folder = folder or Path("runs") / folder_name(config.name)
     folder.mkdir(parents=True, exist_ok=True)
     stop = StopOnSignal()
     with JsonLinesSink(folder / "events.jsonl") as file_sink, JsonSink() if json_lines else ProgressSink(config) as shown:
@@ -164,7 +165,8 @@ def main() -> int:
         app()
     except UserError as error:
         where = f" [{error.field}]" if error.field else ""
-        console.print(f"[bold red]Error[/bold red]{where}: {error}", soft_wrap=True, markup=True)
+        console.print("Error", style="bold red", end="")
+        console.print(harmless(f"{where}: {error}", keep="\n"), soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         console.print("Ended. The last checkpoint is whole.")

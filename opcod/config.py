@@ -15,12 +15,26 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from opcod.errors import ConfigError
+from opcod.plain_text import bounded
 from opcod.types import Algorithm, GateStrategy
 
 MAX_YAML_CHARACTERS = 200_000
+LONGEST_SOURCE = 500
+"""Characters of a path or a hub id; tables of the service have indices over them."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 """Names become parts of metric names, folders and URLs."""
+
+
+def one_printable_line(value: str) -> str:
+    """`value`, if it is.
+
+    Raises:
+        ValueError
+    """
+    if not value.isprintable() or not value.strip():
+        raise ValueError("must be printable text on one line")
+    return value
 
 
 def _field(default: Any, description: str, *, unit: str = "", source: str = "", **limits: Any) -> Any:
@@ -36,7 +50,9 @@ class StudentConfig(_Section):
     """One student."""
 
     name: Name
-    model: str = _field(..., "Hub id, local folder (safetensors), or `demo:NAME` for a built-in specialist.", min_length=1)
+    model: str = _field(
+        ..., "Hub id, local folder (safetensors), or `demo:NAME` for a built-in specialist.", min_length=1, max_length=LONGEST_SOURCE
+    )
     native_domain: str | None = _field(None, "Domain in which it is the stronger one; named in the feedback prompt.")
 
 
@@ -70,9 +86,11 @@ class DomainConfig(_Section):
     """
 
     name: Name
-    train: str = _field(..., "Source of the training questions.", min_length=1)
-    validation: str = _field(..., "Source of the questions that the gate reads; never test questions.", min_length=1)
-    test: str = _field(..., "Source of the questions of the final score.", min_length=1)
+    train: str = _field(..., "Source of the training questions.", min_length=1, max_length=LONGEST_SOURCE)
+    validation: str = _field(
+        ..., "Source of the questions that the gate reads; never test questions.", min_length=1, max_length=LONGEST_SOURCE
+    )
+    test: str = _field(..., "Source of the questions of the final score.", min_length=1, max_length=LONGEST_SOURCE)
     verifier: VerifierConfig = VerifierConfig()
     columns: ColumnsConfig = ColumnsConfig()
     system_prompt: str | None = _field(None, "System prompt for rows that bring none.", max_length=20_000)
@@ -260,12 +278,7 @@ class ExperimentConfig(_Section):
     recording: RecordingConfig = RecordingConfig()
     compute: ComputeConfig = ComputeConfig()
 
-    @field_validator("name")
-    @classmethod
-    def _printable(cls, value: str) -> str:
-        if not value.isprintable() or not value.strip():
-            raise ValueError("must be printable text on one line")
-        return value
+    _printable = field_validator("name")(one_printable_line)
 
     @field_validator("students", "domains")
     @classmethod
@@ -325,6 +338,18 @@ def config_faults(error: ValidationError) -> list[tuple[str, str]]:
     return faults
 
 
+class _Loader(yaml.SafeLoader):
+    """JSON is YAML, but writes an emoji as two halves, which the library leaves apart."""
+
+
+def _whole(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    text = str(loader.construct_scalar(node))
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+_Loader.add_constructor("tag:yaml.org,2002:str", _whole)
+
+
 def parse_yaml(text: str) -> Any:
     """YAML text to plain data, safely.
 
@@ -336,7 +361,9 @@ def parse_yaml(text: str) -> Any:
             f"The YAML is longer than {MAX_YAML_CHARACTERS:,} characters.", advice="Keep data in files, not in the configuration."
         )
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _Loader)
+    except ValueError as error:  # what looks like a number or a date, and is none
+        raise ConfigError(f"The YAML cannot be read: {bounded(str(error), 200)}.", advice="Put quotes around what is text.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response, status
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +11,7 @@ from app import experiments, idempotency, launching, queries, shapes
 from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Cursor, ExperimentId, IdempotencyKey, Limit, Reader
 from app.db import reading, writing
 from app.idempotency import Asked
+from app.names import Name, Settings
 
 router = APIRouter(tags=["experiments"])
 
@@ -24,7 +25,7 @@ class NewExperiment(BaseModel):
 
     name: str | None = Field(None, description="What you call it; empty: the configuration's name.", max_length=200)
     preset: str | None = Field(None, description="A built-in preset, such as `demo` or `tiny`.", max_length=64)
-    config: dict[str, Any] | None = Field(None, description="The YAML file's model: all of it, or what differs from the preset.")
+    config: Settings | None = Field(None, description="The YAML file's model: all of it, or what differs from the preset.")
 
 
 class NewRun(BaseModel):
@@ -32,7 +33,7 @@ class NewRun(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str | None = Field(None, description="What you call the run; empty: the experiment's name.", max_length=200)
+    name: Name | None = Field(None, description="What you call the run; empty: the experiment's name.")
 
 
 @router.post(

@@ -5,35 +5,40 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from app.artefacts import StoreError
-from app.errors import Conflict, Forbidden, Invalid, NotFound, Refused
+from app.errors import LONGEST_FIELD, LONGEST_MESSAGE, Conflict, Forbidden, Invalid, NotFound, Refused
 from app.guards.headers import SECURITY
 from app.redaction import redact
 from opcod.errors import UserError
+from opcod.plain_text import bounded, storable
 
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-UNREADABLE = "There was an error parsing the body"
+
+
+def _told(most: int) -> BeforeValidator:
+    """Text that may quote what was sent, in bounds and in characters that can be sent back."""
+    return BeforeValidator(lambda text: bounded(storable(text), most) if isinstance(text, str) else text)
 
 
 class FieldProblem(BaseModel):
     """One field at fault."""
 
-    field: str = Field(description="Dotted path, as in `students.0.model`.")
-    message: str = Field(description="What is wrong with it.")
-    advice: str = Field("", description="What to do.")
+    field: Annotated[str, _told(LONGEST_FIELD)] = Field(description="Dotted path, as in `students.0.model`.")
+    message: Annotated[str, _told(LONGEST_MESSAGE)] = Field(description="What is wrong with it.")
+    advice: Annotated[str, _told(LONGEST_MESSAGE)] = Field("", description="What to do.")
 
 
 class Problem(BaseModel):
@@ -44,8 +49,8 @@ class Problem(BaseModel):
     type: str = Field("about:blank", description="Always `about:blank`: the status says it all.")
     title: str = Field(description="The status in words.")
     status: int = Field(description="The HTTP status.")
-    detail: str = Field(description="What was wrong.")
-    advice: str | None = Field(None, description="What to do.")
+    detail: Annotated[str, _told(LONGEST_MESSAGE)] = Field(description="What was wrong.")
+    advice: Annotated[str | None, _told(LONGEST_MESSAGE)] = Field(None, description="What to do.")
     errors: list[FieldProblem] | None = Field(None, description="One entry for each field at fault.")
     state: str | None = Field(None, description="409: the run's status that refused the request.")
     id: str | None = Field(None, description="500: find it in the server's log.")
@@ -103,9 +108,6 @@ def install(app: FastAPI, render_page: PageRenderer | None = None) -> None:
 
     @app.exception_handler(HTTPException)
     async def standard(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 400 and error.detail == UNREADABLE:  # FastAPI's word for a body that is not even text
-            fault = FieldProblem(field="", message="The body cannot be read.", advice="Send JSON in UTF-8.")
-            return respond(request, problem_of(422, "What was sent is not valid.", errors=[fault]))
         return respond(request, problem_of(error.status_code, str(error.detail)), error.headers)
 
     for error in DATABASE_AWAY:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import status as status_codes
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Engine
 
 from app import launching, queries, report_text, reports, shapes
@@ -25,11 +25,10 @@ from app.api.dependencies import (
 )
 from app.db import reading
 from app.idempotency import Asked
+from app.names import Name, Settings, Tag
 from app.statuses import RunStatus
 
 router = APIRouter(tags=["runs"], route_class=ConditionalRoute)
-
-Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class RunChange(BaseModel):
@@ -37,7 +36,7 @@ class RunChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"tags": ["ablation", "tau 0.2"], "archived": False}]})
 
-    name: str | None = Field(None, description="What you call it.", min_length=1, max_length=200)
+    name: Name | None = Field(None, description="What you call it.")
     tags: list[Tag] | None = Field(None, description="All of its tags.", max_length=32)
     archived: bool | None = Field(None, description="Leave it out of lists, or show it again.")
     priority: int | None = Field(None, description="Higher goes first in the queue; 0 is usual.", ge=-100, le=100)
@@ -58,8 +57,8 @@ class Clone(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"name": "tau 0.4", "config": {"method": {"gate": {"threshold": 0.4}}}}]}
     )
 
-    name: str | None = Field(None, description="What you call it; empty: the same.", min_length=1, max_length=200)
-    config: dict[str, Any] | None = Field(None, description="Settings that differ; lists are replaced whole.")
+    name: Name | None = Field(None, description="What you call it; empty: the same.")
+    config: Settings | None = Field(None, description="Settings that differ; lists are replaced whole.")
 
 
 class Move(BaseModel):
@@ -74,7 +73,7 @@ class Move(BaseModel):
 def run_list(
     session: Reader,
     status: Annotated[list[RunStatus] | None, Query(description="Only these; repeat it for more.")] = None,
-    experiment: Annotated[int | None, Query(description="Only runs of this experiment.", ge=1, le=LARGEST_ID)] = None,
+    experiment: Annotated[int | None, Query(description="Only runs of this experiment.", ge=1)] = None,
     search: Annotated[str, Query(description="Only runs whose name has this text.", max_length=200)] = "",
     tag: Annotated[list[Tag] | None, Query(description="Only runs with this tag; repeat it for those that have them all.")] = None,
     owner: Annotated[str | None, Query(description="Only this person's runs.", max_length=200)] = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response, status
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +13,7 @@ from app.api.conditional import POLLED, ConditionalRoute
 from app.api.dependencies import LARGEST_ID, CurrentEngine, CurrentPerson, CurrentSettings, Cursor, IdempotencyKey, Limit, Reader
 from app.db import reading
 from app.idempotency import Asked
+from app.names import Grid, Settings, SweepName
 from app.queries import cursor as place_of
 from app.sweep_points import MOST_POINTS, SweepPlan, axes, points
 
@@ -29,13 +30,13 @@ class NewSweep(BaseModel):
         json_schema_extra={"examples": [{"name": "tau", "preset": "tiny", "grid": {"method.gate.threshold": [0.1, 0.2, 0.4]}}]},
     )
 
-    name: str = Field(description="What you call it.", min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$")
+    name: SweepName = Field(description="What you call it.")
     preset: str | None = Field(None, description="A built-in preset, such as `demo` or `tiny`.", max_length=64)
-    config: dict[str, Any] | None = Field(None, description="Settings of all points: all of them, or what differs from the preset.")
-    grid: dict[str, list[Any]] | None = Field(
+    config: Settings | None = Field(None, description="Settings of all points: all of them, or what differs from the preset.")
+    grid: Grid | None = Field(
         None, description=f"Dotted path -> values; every combination is a point, {MOST_POINTS} at most.", max_length=8
     )
-    overrides: list[dict[str, Any]] | None = Field(
+    overrides: list[Settings] | None = Field(
         None, description="Settings of each point, nested as in the YAML file.", max_length=MOST_POINTS
     )
     ablation: str | None = Field(None, description="A built-in sweep, such as `gates`; see `/ablations`.", max_length=64)

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from app.client import Client
 from app.client.asynchronous import DEFAULT_URL
+from opcod.plain_text import harmless
 
 Url = Annotated[str, typer.Option("--url", envvar="OPCOD_URL", help="Address of the server.")]
 Token = Annotated[str | None, typer.Option("--token", envvar="OPCOD_TOKEN", help="API token, where the server asks for one.")]
@@ -49,11 +50,6 @@ def show_items(items: Iterable[BaseModel], columns: Columns, as_json: bool) -> N
 def show_run(client: Client, run: Any, as_json: bool) -> None:
     """What became of a run."""
     print(as_line(run) if as_json else f"run {run.id} is {run.status}: {client.url}/runs/{run.id}")
-
-
-def harmless(text: str, keep: str = "") -> str:
-    """A model's text for a terminal: no control character of its making takes effect."""
-    return "".join(character if character.isprintable() or character in keep else " " for character in text)
 
 
 def percent(value: float | None) -> str:

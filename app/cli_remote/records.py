@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from app.cli_remote.output import DEFAULT_URL, AsJson, Client, Columns, Limit, RunNumber, Token, Url, as_line, harmless, percent, show_items
+from app.cli_remote.output import DEFAULT_URL, AsJson, Client, Columns, Limit, RunNumber, Token, Url, as_line, percent, show_items
 from app.client.asynchronous import ENDED
+from opcod.plain_text import harmless
 
 FOLLOW_SECONDS = 1.0
 

@@ -17,7 +17,6 @@ from app.cli_remote.output import (
     Token,
     Url,
     as_line,
-    harmless,
     percent,
     show_items,
     show_run,
@@ -25,6 +24,7 @@ from app.cli_remote.output import (
 from app.client import ServiceError
 from app.shapes import Run
 from opcod.config import parse_change, parse_yaml
+from opcod.plain_text import harmless
 
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="A setting that differs; repeat it for more.")]
 

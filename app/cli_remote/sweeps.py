@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli_remote.output import DEFAULT_URL, AsJson, Client, Columns, Limit, Token, Url, as_line, harmless, percent, show_items
+from app.cli_remote.output import DEFAULT_URL, AsJson, Client, Columns, Limit, Token, Url, as_line, percent, show_items
 from app.cli_remote.runs import WORDS, Sets, overrides, read_yaml
 from app.client import ServiceError
 from app.shapes import Run, SweepDetail, SweepPoint
 from opcod.config import parse_yaml
+from opcod.plain_text import harmless
 
 verbs = typer.Typer(no_args_is_help=True, help="Run the same experiment with settings that differ.")
 

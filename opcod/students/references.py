@@ -34,7 +34,7 @@ def locate(ref: str) -> str:
                 advice=f"Choose one of {names}." if names else "Make them with `python -m opcod demo build`.",
             )
     else:
-        folder = Path(ref).expanduser()
+        folder = _path(ref)
     if ref.lower().endswith(".gguf"):
         raise ModelError(f"{ref!r} is a GGUF file.", advice=GGUF_ADVICE)
     if folder.is_dir():
@@ -43,6 +43,16 @@ def locate(ref: str) -> str:
     if ref.startswith(("/", "./", "../", "~")) or folder.exists() or not _HUB_ID.fullmatch(ref):
         raise ModelError(f"There is no model folder {ref!r}.", advice=HUB_ADVICE)
     return ref
+
+
+def _path(ref: str) -> Path:
+    """`ref` as a path that can be looked at, whatever it holds."""
+    try:
+        path = Path(ref).expanduser()
+        path.exists()  # a name that is too long, or a folder that may not be entered
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{ref[:200]!r} cannot be opened: {error}.", advice=HUB_ADVICE) from None
+    return path
 
 
 def vocabulary(ref: str) -> int | None:

@@ -17,6 +17,9 @@ from opcod.types import Question, Split
 SPLITS: tuple[Split, ...] = ("test", "validation", "train")
 """By claim: a question that stands in two splits belongs to the earlier one."""
 
+LONGEST_ID = 500
+"""Characters of a question's id; it is a key of indices."""
+
 _OPTION = re.compile(r"\s{0,8}\(?([A-Z])\s?[).:]\s*\S")
 
 
@@ -151,8 +154,14 @@ def _question(config: DomainConfig, split: Split, row: Row) -> Question:
     if prompt is None or not prompt.strip():
         raise DataError(f"{row.where} has a blank prompt.", advice="Fill it in or remove the row.")
     _check_answer(config, answer, row.where)
+    identity = _text(row, columns.id) or f"{split}-{row.number}"
+    if len(identity) > LONGEST_ID:
+        raise DataError(
+            f"{row.where} has an id of {len(identity):,} characters; {LONGEST_ID} are allowed.",
+            advice="Shorten it, name another column under columns.id, or set columns.id to empty to number the rows.",
+        )
     return Question(
-        id=_text(row, columns.id) or f"{split}-{row.number}",
+        id=identity,
         domain=config.name,
         prompt=prompt,
         answer=answer,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyarrow import parquet
 from sqlalchemy import Engine, insert
 
@@ -20,6 +23,8 @@ from app.exchange_queries import ExchangeFilters
 from app.ingest import ingest
 from app.tables import ExchangeRow, MetricRow
 from opcod.events import StepFinished
+from opcod.plain_text import storable
+from tests.hostile import PAYLOADS
 from tests.unit.app.factories import claimed, exchange, queued_run, story
 
 EVERYTHING = ExchangeFilters()
@@ -125,8 +130,32 @@ def test_memory_does_not_grow_with_the_run(lasting_engine: Engine, format: expor
 @pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", " =1", "|x", "%0A=1"])
 def test_no_text_becomes_a_formula_in_a_spreadsheet(text: str) -> None:
     ((cell,),) = csv.reader(io.StringIO(exports.csv_lines([[text]]).decode(), newline=""))
-    assert cell == f"'{text}"
+    assert cell[0] == "'"
+    assert exports.unguarded(cell) == text
 
 
 def test_numbers_stay_numbers() -> None:
     assert exports.csv_lines([[-0.5, 3, None, True, "a,b", "5 < 6"]]) == b'-0.5,3,,true,"a,b",5 < 6\r\n'
+
+
+FORMULA = re.compile(r"(?:\A|[;,\t\r\n\"])[\s\u200b]*[=+\-@|%\uff1d\uff0b\uff0d\uff20]")
+ODD_CHARACTERS = "=+-@|%'; ,\t\r\n\"\u00a0\u200b\uff1da"
+ODD_TEXT = st.one_of(st.text(), st.text(st.sampled_from(ODD_CHARACTERS)), st.sampled_from([one.text for one in PAYLOADS]))
+
+
+@given(ODD_TEXT)
+def test_no_cell_begins_a_formula_and_each_can_be_read_back(text: str) -> None:
+    kept = exports.guarded(text)
+    assert not FORMULA.search(kept)
+    assert exports.unguarded(kept) == text
+
+
+@given(st.lists(ODD_TEXT.map(storable), min_size=1, max_size=5))
+def test_a_file_of_cells_is_read_back_whole(cells: list[str]) -> None:
+    (row,) = csv.reader(io.StringIO(exports.csv_lines([cells]).decode(), newline=""))
+    assert [exports.unguarded(cell) for cell in row] == cells
+
+
+@given(st.text(st.sampled_from(" \n\t;'"), max_size=20_000))
+def test_blanks_cost_no_time(text: str) -> None:
+    assert exports.unguarded(exports.guarded(text + "=")) == text + "="

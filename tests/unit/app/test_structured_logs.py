@@ -3,8 +3,16 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
+from pathlib import Path
 
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.db import make_engine
 from app.structured_logs import LogFormat, log_context, make_handler
+from tests.hostile import PAYLOADS, Payload
 
 
 def logged(form: LogFormat, message: str, *arguments: object, error: Exception | None = None, **fields: object) -> str:
@@ -61,3 +69,20 @@ def test_what_a_line_belongs_to_ends_with_the_work() -> None:
     logger.addHandler(make_handler("json", stream))
     logger.error("after")
     assert "run_id" not in json.loads(stream.getvalue())
+
+
+@pytest.mark.parametrize("payload", PAYLOADS, ids=lambda payload: payload.name)
+def test_no_line_of_the_log_can_be_forged(payload: Payload) -> None:
+    for told in (logged("text", "asked for %s", payload.text), logged("text", "failed", error=ZeroDivisionError(payload.text))):
+        first, *further = told.rstrip("\n").split("\n")
+        assert re.match(r"\d{4}-\d\d-\d\d \S+ (WARNING|ERROR) app\.test: ", first)
+        assert all(line.startswith("  | ") for line in further)
+        assert all(character in "\n\t" or character.isprintable() for character in told)
+    assert logged("json", "asked for %s", payload.text).count("\n") == 1
+
+
+def test_an_error_of_the_database_quotes_no_stored_text(tmp_path: Path) -> None:
+    engine = make_engine(f"sqlite:///{tmp_path}/opcod.db")
+    with pytest.raises(SQLAlchemyError) as caught, engine.connect() as connection:
+        connection.execute(text("INSERT INTO nowhere VALUES (:said)"), {"said": "what a model said"})
+    assert "what a model said" not in logged("text", "%s", caught.value)

@@ -168,7 +168,7 @@ def test_a_broken_source_is_refused_where_it_is_broken(config: DomainConfig, con
         ("{folder}/twice.csv", "names a column twice"),
         ("{folder}/open.csv", "is no valid CSV"),
         ("{folder}/broken.parquet", "is no valid Parquet"),
-        ("x" * 5000 + ".jsonl", "cannot be opened"),
+        ("x" * 400 + ".jsonl", "cannot be opened"),
         ("a\x00b.jsonl", "There is no file"),
         ("hub:nonsense", "is no hub source"),
         ("hub:a/b", "is no hub source"),
