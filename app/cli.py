@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app import cli_operate, cli_remote
+from app import cli_operate, cli_people, cli_remote
 from opcod.errors import UserError
 from opcod.plain_text import harmless
 
@@ -26,6 +26,7 @@ students = typer.Typer(invoke_without_command=True, callback=cli_remote.library.
 cli.add_typer(students, name="students")
 cli_remote.add_to(cli)
 cli_operate.add_to(cli)
+cli.add_typer(cli_people.people, name="people")
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 

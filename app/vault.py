@@ -10,6 +10,7 @@ import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 
 from cryptography.fernet import Fernet, InvalidToken
 from sqlmodel import Session
@@ -72,7 +73,7 @@ def _read_or_make(path: Path) -> bytes:
     """The key; of processes that make it at once, the first wins."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        fresh = path.with_name(f".{path.name}.{token_hex(8)}")
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(Fernet.generate_key())
             file.flush()

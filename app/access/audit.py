@@ -6,12 +6,8 @@ from sqlalchemy import update
 from sqlmodel import Session, col, select
 from starlette.requests import Request
 
-from app.access.person import Person
 from app.access.tables import AuditRow
 from app.queries import cursor
-
-COMMAND_LINE = Person("command line", "admin", means="command line")
-"""Whoever has the database needs no password."""
 
 
 def record(session: Session, who: str, means: str, action: str, obj: str, address: str, outcome: str | None) -> int:
