@@ -10,11 +10,12 @@ HOME_FOLDER ?= ./opcod-home
 PORT ?= 8765
 # Two processes fit two cores; each keeps torch to one thread (tests/conftest.py).
 TEST_PROCESSES ?= 2
+FUZZ_EXAMPLES ?= 500
 PYTEST_ARGS ?=
 PIP_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: install demo test lint types laws pytest chromium bench demo-students clean
+.PHONY: install demo test lint types laws pytest chromium fuzz bench demo-students clean
 
 install: $(INSTALLED)
 
@@ -45,6 +46,10 @@ chromium: install
 
 pytest: install
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
+
+# Many more requests than the suite's: new ones each time.
+fuzz: install
+	OPCOD_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/integration/test_api_fuzz.py --timeout 7200 $(PYTEST_ARGS)
 
 bench: install
 	$(BIN)/python tests/benchmarks/bench_step.py $(BENCH_ARGS)

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Insert, insert, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, SQLModel, col
+from sqlmodel import Session, SQLModel, col, select
 
 from app.runs import hold
 from app.tables import (
@@ -33,6 +33,7 @@ from app.tables import (
     StepRow,
     StudentRow,
 )
+from app.webhooks import outbox
 from opcod.events import (
     BreakRescueMeasured,
     CheckpointSaved,
@@ -76,6 +77,8 @@ def ingest(session: Session, run_id: int, token: int, events: Sequence[Event]) -
     for table, batch in rows.items():
         session.exec(_insert_new(session, table) if table is StudentRow else insert(table), params=batch)
     for event in fresh:
+        if isinstance(event, GateDecided):
+            _tell_gate(session, run, event)
         if isinstance(event, PhaseFinished):
             key = (col(PhaseRow.run_id) == run_id, col(PhaseRow.round) == event.round, col(PhaseRow.tutee) == event.tutee)
             session.exec(update(PhaseRow).where(*key).values(finished_at=event.at))
@@ -83,6 +86,19 @@ def ingest(session: Session, run_id: int, token: int, events: Sequence[Event]) -
         session.exec(update(AttemptRow).where(col(AttemptRow.id) == token).values(new_events=AttemptRow.new_events + len(fresh)))
     session.flush()
     return len(fresh)
+
+
+def _tell_gate(session: Session, run: RunRow, event: GateDecided) -> None:
+    """A tutor's gate opened or shut since the round before."""
+    gate = event.decision
+    before = session.exec(
+        select(GateDecisionRow.domains).where(
+            col(GateDecisionRow.run_id) == run.id, col(GateDecisionRow.tutor) == gate.tutor, col(GateDecisionRow.round) == gate.round - 1
+        )
+    ).first()
+    if before is not None and bool(before) != bool(gate.domains):
+        data = {"round": gate.round, "tutor": gate.tutor, "open": bool(gate.domains), "gap": gate.gap, "threshold": gate.threshold}
+        outbox.tell(session, "gate.changed", run, {"gate": data})
 
 
 def _insert_new(session: Session, table: type[SQLModel]) -> Insert:

@@ -16,7 +16,22 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
 from app.access.gate import Gate
-from app.api import access, exchanges, experiments, health, library, metrics, openapi, problems, records, runs, storage, stream, sweeps
+from app.api import (
+    access,
+    exchanges,
+    experiments,
+    health,
+    library,
+    metrics,
+    openapi,
+    problems,
+    records,
+    runs,
+    storage,
+    stream,
+    sweeps,
+    webhooks,
+)
 from app.artefacts import open_store
 from app.db import make_engine, migrate, writing
 from app.guards.bodies import BodyLimits
@@ -30,6 +45,7 @@ from app.retention import sweep_deletions_forever
 from app.settings import Settings, get_settings
 from app.sweeper import sweep_forever
 from app.usage import set_budget
+from app.webhooks.delivery import deliver_forever
 
 API = "/api/v1"
 STATIC = Path(__file__).parents[1] / "static"
@@ -62,7 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SecurityHeaders, private=settings.auth == "password", https=settings.public_url.startswith("https://"))
     app.add_middleware(Observe, log_requests=settings.log_requests)  # the outermost: refusals are measured too
     api = APIRouter(prefix=API, responses=problems.RESPONSES)
-    for part in (experiments, runs, sweeps, records, storage, exchanges, stream, library, health, metrics, access):
+    for part in (experiments, runs, sweeps, records, storage, exchanges, stream, library, health, metrics, access, webhooks):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(metrics.router, include_in_schema=False)  # where Prometheus looks by itself
@@ -85,6 +101,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await to_thread.run_sync(_announce_budget, app.state.engine, settings.disk_budget_gib)
     tasks = [
         asyncio.create_task(sweep_deletions_forever(app.state.engine, app.state.store, settings.reap_seconds)),
+        asyncio.create_task(deliver_forever(app.state.engine, settings)),
         asyncio.create_task(app.state.bell.listen()),
         asyncio.create_task(sweep_forever(app.state.engine, settings.broker_url, settings.reap_seconds, app.state.pulse)),
     ]

@@ -46,7 +46,7 @@ def cursor(text: str | None) -> int | None:
     """
     if text is None or text == "":
         return None
-    if not text.isdigit() or len(text) > 18:
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
         raise Invalid([Fault("cursor", f"{text[:40]!r} is no cursor.", "Give back the `next_cursor` of the page before.")])
     return int(text)
 

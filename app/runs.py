@@ -31,6 +31,7 @@ from app.queueing import PLAIN_CPU, Offer, takeable
 from app.statuses import RunStatus
 from app.tables import AttemptRow, EventRow, ExperimentRow, RunRow, TransitionRow
 from app.usage import usage
+from app.webhooks import outbox
 from opcod.plain_text import bounded
 
 Ending = Literal["completed", "halted", "failed"]
@@ -413,8 +414,18 @@ def _swap(
         )
         if swapped.rowcount:
             _record(session, run_id, source, target, cause, actor, moment)
+            if target in ("completed", "failed"):
+                _tell(session, run_id, target)
             return source
     return None
+
+
+def _tell(session: Session, run_id: int, ending: Literal["completed", "failed"]) -> None:
+    run = _get(session, run_id)
+    if ending == "completed":
+        outbox.tell(session, "run.completed", run, {"verdict": run.verdict})
+    else:
+        outbox.tell(session, "run.failed", run, {"error": {"kind": run.error_kind, "message": run.error_message}})
 
 
 def _record(session: Session, run_id: int, source: RunStatus | None, target: RunStatus, cause: str, actor: str, moment: datetime) -> None:

@@ -26,6 +26,7 @@ from opcod.plain_text import bounded, storable
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+UNREADABLE = "There was an error parsing the body"
 
 
 def _told(most: int) -> BeforeValidator:
@@ -108,6 +109,9 @@ def install(app: FastAPI, render_page: PageRenderer | None = None) -> None:
 
     @app.exception_handler(HTTPException)
     async def standard(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400 and error.detail == UNREADABLE:  # FastAPI's word for a body that is not even text
+            fault = FieldProblem(field="", message="The body cannot be read.", advice="Send JSON in UTF-8.")
+            return respond(request, problem_of(422, "What was sent is not valid.", errors=[fault]))
         return respond(request, problem_of(error.status_code, str(error.detail)), error.headers)
 
     for error in DATABASE_AWAY:

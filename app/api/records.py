@@ -87,7 +87,7 @@ def log(
     run_id: RunId,
     session: Reader,
     store: CurrentStore,
-    after: Annotated[int | None, Query(description="Byte to read from; empty: the log's last part.", ge=0)] = None,
+    after: Annotated[int | None, Query(description="Byte to read from; empty: the log's last part.", ge=0, le=2**62)] = None,
     limit: Annotated[int, Query(description="Most bytes.", ge=1, le=1_000_000)] = 65_536,
 ) -> shapes.LogPart:
     """A part of the run's log."""

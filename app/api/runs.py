@@ -73,7 +73,7 @@ class Move(BaseModel):
 def run_list(
     session: Reader,
     status: Annotated[list[RunStatus] | None, Query(description="Only these; repeat it for more.")] = None,
-    experiment: Annotated[int | None, Query(description="Only runs of this experiment.", ge=1)] = None,
+    experiment: Annotated[int | None, Query(description="Only runs of this experiment.", ge=1, le=LARGEST_ID)] = None,
     search: Annotated[str, Query(description="Only runs whose name has this text.", max_length=200)] = "",
     tag: Annotated[list[Tag] | None, Query(description="Only runs with this tag; repeat it for those that have them all.")] = None,
     owner: Annotated[str | None, Query(description="Only this person's runs.", max_length=200)] = None,

@@ -27,7 +27,7 @@ async def events(
     engine: CurrentEngine,
     bell: CurrentBell,
     kind: Annotated[list[str] | None, Query(description="Only these kinds; repeat it for more.")] = None,
-    after: Annotated[int, Query(description="Arrival number to go on after; `Last-Event-ID` goes before it.", ge=0)] = 0,
+    after: Annotated[int, Query(description="Arrival number to go on after; `Last-Event-ID` goes before it.", ge=0, le=2**62)] = 0,
     last_event_id: Annotated[str | None, Header(description="Sent by browsers when they connect again.")] = None,
 ) -> EventSourceResponse:
     """Everything after an arrival number, then whatever comes. `event` is the kind, `id` the arrival number, `data` names and numbers.
@@ -35,7 +35,9 @@ async def events(
     Kinds are those of the training events, and `status_changed`. Read the things themselves from the other paths.
     """
     await to_thread.run_sync(_check, engine, run_id)
-    start = int(last_event_id) if last_event_id and last_event_id.isdigit() and len(last_event_id) < 19 else after
+    start = (
+        int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 19 else after
+    )
     return EventSourceResponse(_messages(engine, bell, run_id, start, frozenset(kind or ())), ping=HEARTBEAT_SECONDS)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from app.cli_remote import library, records, runs, sweeps
+from app.cli_remote import library, records, runs, sweeps, webhooks
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -21,3 +21,4 @@ def add_to(cli: typer.Typer) -> None:
         cli.command()(verb)
     cli.command(name="events")(records.follow)
     cli.add_typer(sweeps.verbs, name="sweep")
+    cli.add_typer(webhooks.verbs, name="webhooks")

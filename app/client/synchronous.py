@@ -16,6 +16,8 @@ import httpx
 from app import shapes
 from app.client.errors import ServiceError, no_answer, not_ours, refusal
 from app.client.sse import EventReader
+from app.webhooks.events import WebhookEvent
+from app.webhooks.shapes import Delivery, NewWebhookShape, Webhook
 
 API = "/api/v1"
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -411,6 +413,38 @@ class Client:
     def workers(self) -> list[shapes.Worker]:
         """Workers that live."""
         return [shapes.Worker.model_validate(item) for item in (self.request("GET", "/workers"))["items"]]
+
+    # ---------- webhooks ----------
+
+    def webhooks(self) -> list[Webhook]:
+        """Your webhooks, newest first."""
+        return [Webhook.model_validate(item) for item in (self.request("GET", "/webhooks"))["items"]]
+
+    def create_webhook(self, url: str, events: Sequence[WebhookEvent]) -> NewWebhookShape:
+        """Tell `url` of `events`; the answer has the secret that checks signatures, this once."""
+        body = {"url": url, "events": list(events)}
+        return NewWebhookShape.model_validate(self.request("POST", "/webhooks", json=body))
+
+    def change_webhook(self, webhook_id: int, **changes: Any) -> Webhook:
+        """Another `url` or `events`, or `enabled` true or false."""
+        return Webhook.model_validate(self.request("PATCH", f"/webhooks/{webhook_id}", json=changes))
+
+    def delete_webhook(self, webhook_id: int) -> None:
+        """Delete a webhook with its deliveries."""
+        self.request("DELETE", f"/webhooks/{webhook_id}")
+
+    def ping_webhook(self, webhook_id: int) -> Delivery:
+        """Send it a delivery that says nothing but that it came through."""
+        return Delivery.model_validate(self.request("POST", f"/webhooks/{webhook_id}:ping"))
+
+    def redeliver(self, webhook_id: int, delivery_id: int) -> Delivery:
+        """Send a delivery again, under the same id."""
+        path = f"/webhooks/{webhook_id}/deliveries/{delivery_id}:redeliver"
+        return Delivery.model_validate(self.request("POST", path))
+
+    def deliveries(self, webhook_id: int, *, limit: int | None = None) -> Iterator[Delivery]:
+        """What it was told, newest first."""
+        return self.items(f"/webhooks/{webhook_id}/deliveries", Delivery, limit=limit)
 
     # ---------- underneath ----------
 

@@ -8,7 +8,8 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from sqlmodel import AutoString
 
-import app.access.tables  # noqa: F401 (its tables stand in the same metadata)
+import app.access.tables
+import app.webhooks.tables  # noqa: F401 (their tables stand in the same metadata)
 from app.columns import BIG_INTEGER, UtcDateTime
 from app.tables import metadata
 

@@ -14,10 +14,14 @@ from app.access import audit, links, people, sessions, tokens
 from app.access.marks import hashed
 from app.access.person import ROLES, SCOPES, Person, Role
 from app.settings import Settings
+from app.webhooks import registry
+from app.webhooks.events import EVENTS
+from app.webhooks.shapes import Delivery, Webhook
 
-Tab = Literal["you", "tokens", "people", "audit", "studio"]
+Tab = Literal["you", "tokens", "webhooks", "people", "audit", "studio"]
 PAGE = 50
 TOKENS = 200
+DELIVERIES = 5
 EXPIRIES: dict[str, tuple[str, int | None]] = {"30": ("30 days", 30), "90": ("90 days", 90), "365": ("a year", 365), "": ("never", None)}
 
 
@@ -51,6 +55,12 @@ class TokenLine:
     expires_at: datetime | None
     used_at: datetime | None
     state: Literal["valid", "revoked", "expired"]
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookLine:
+    webhook: Webhook
+    deliveries: tuple[Delivery, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,8 @@ class SettingsPage:
     who: str = ""
     action: str = ""
     older: str | None = None
+    webhooks: tuple[WebhookLine, ...] = ()
+    events: tuple[str, ...] = EVENTS
     hub_token: str = ""
     """Where it comes from: "" for nowhere."""
 
@@ -112,6 +124,7 @@ class SettingsPage:
 TABS: dict[Tab, tuple[str, str]] = {
     "you": ("You", "/settings"),
     "tokens": ("Tokens", "/settings/tokens"),
+    "webhooks": ("Webhooks", "/settings/webhooks"),
     "people": ("People", "/settings/people"),
     "audit": ("Audit log", "/settings/audit"),
     "studio": ("Studio", "/settings/studio"),
@@ -133,9 +146,9 @@ def settings_page(
 ) -> SettingsPage:
     """A tab as this person sees it. `mark` is their session's."""
     signs_in = settings.auth == "password"
-    shown = [
-        name for name in get_args(Tab) if (signs_in or name not in ("tokens", "people")) and (person.is_admin or name in ("you", "tokens"))
-    ]
+    own: tuple[Tab, ...] = ("you", "tokens", "webhooks")
+    asked: tuple[Tab, ...] = ("tokens", "people")
+    shown = [name for name in get_args(Tab) if (signs_in or name not in asked) and (person.is_admin or name in own)]
     tabs = tuple((name, *TABS[name]) for name in shown)
     base = SettingsPage(tab, tabs, person, signs_in, notice, faults)
     more: dict[str, Any] = {}
@@ -145,6 +158,11 @@ def settings_page(
         more["tokens"] = _tokens(session, person)
         more["scopes"] = tuple(scope for scope in SCOPES if person.may_grant(scope))
         more["expiries"] = tuple((value, label) for value, (label, _) in EXPIRIES.items())
+    elif tab == "webhooks":
+        more["webhooks"] = tuple(
+            WebhookLine(webhook, tuple(registry.deliveries(session, webhook.id, limit=DELIVERIES)[0]))
+            for webhook in registry.of_person(session, person)
+        )
     elif tab == "people":
         rows = people.listed(session)
         more["people"] = tuple(

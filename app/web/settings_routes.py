@@ -20,6 +20,8 @@ from app.settings import Settings
 from app.templating import duration, render
 from app.web.access_routes import PRIVATE, Word
 from app.web.settings_page import EXPIRIES, Notice, Tab, settings_page
+from app.webhooks import registry
+from app.webhooks.events import EVENTS
 
 router = APIRouter(prefix="/settings")
 Short = Annotated[str, Form(max_length=100)]
@@ -107,6 +109,60 @@ def token_revoke(request: Request, token_id: int, engine: CurrentEngine, person:
     with writing(engine) as session:
         tokens.revoke(session, person, token_id)
     return _tab(request, engine, settings, person, "tokens", Notice("done", "The token is revoked."))
+
+
+@router.get("/webhooks")
+def webhook_list(request: Request, session: Reader, person: CurrentPerson, settings: CurrentSettings) -> Response:
+    """Whom the studio tells of what happens."""
+    return render(request, "pages/settings.html", headers=PRIVATE, settings=settings_page(session, settings, person, "webhooks"))
+
+
+@router.post("/webhooks")
+def webhook_create(
+    request: Request,
+    engine: CurrentEngine,
+    person: CurrentPerson,
+    settings: CurrentSettings,
+    url: Annotated[str, Form(max_length=2000)] = "",
+    event: Annotated[list[str] | None, Form()] = None,
+) -> Response:
+    """Make a webhook and show its secret, this once."""
+    try:
+        chosen = [name for name in EVENTS if name in (event or ())]
+        if not chosen:
+            raise Invalid([Fault("event", "Choose what it is told of.")])
+        registry.check(url.strip(), settings)
+        with writing(engine) as session:
+            row, secret = registry.make(session, settings, person, url.strip(), chosen)
+    except Invalid as invalid:
+        return _tab(request, engine, settings, person, "webhooks", status=422, faults=_faults(invalid))
+    except Refused as refused:
+        return _tab(request, engine, settings, person, "webhooks", _error(refused), status=409)
+    audit.about(request, f"webhook {row.id}")
+    text = "Its deliveries are signed with this secret. Copy it now: it is not shown again."
+    return _tab(request, engine, settings, person, "webhooks", Notice("done", "The webhook is made.", text, secret), status=201)
+
+
+@router.post("/webhooks/{webhook_id:int}/{verb}")
+def webhook_act(
+    request: Request, webhook_id: int, verb: str, engine: CurrentEngine, person: CurrentPerson, settings: CurrentSettings
+) -> Response:
+    """Test it, turn it off or on, delete it."""
+    said = {"ping": "A test is on its way.", "off": "It is told nothing now.", "on": "It is told again.", "delete": "It is deleted."}
+    if verb not in said:
+        raise NotFound("action", verb)
+    try:
+        with writing(engine) as session:
+            row = registry.get(session, person, webhook_id)
+            if verb == "ping":
+                registry.ping(session, row)
+            elif verb == "delete":
+                registry.remove(session, row)
+            else:
+                registry.change(session, row, {"enabled": verb == "on"})
+    except Refused as refused:
+        return _tab(request, engine, settings, person, "webhooks", _error(refused), status=409)
+    return _tab(request, engine, settings, person, "webhooks", Notice("done", said[verb]))
 
 
 @router.get("/people")
