@@ -147,6 +147,9 @@ OF_SHAPES: Mapping[str, Any] = {
     "ReportRun.status": "completed",
     "ReportRun.wall_seconds": 312.5,
     "StreamEvent.id": 812,
+    "DeliveryTry.status": 200,
+    "DeliveryTry.seconds": 0.21,
+    "DeliveryTry.answer": "ok",
 }
 """Where the same name means something else in one shape."""
 _JSON_TYPES: Mapping[str, tuple[type, ...]] = {

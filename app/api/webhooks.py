@@ -10,7 +10,7 @@ from app import queries, shapes
 from app.api.dependencies import LARGEST_ID, CurrentEngine, CurrentPerson, CurrentSettings, Cursor, Limit, Reader
 from app.db import writing
 from app.webhooks import registry
-from app.webhooks.shapes import Delivery, NewWebhook, NewWebhookShape, Webhook, WebhookChange
+from app.webhooks.shapes import Delivery, DeliveryTry, NewWebhook, NewWebhookShape, Webhook, WebhookChange
 
 router = APIRouter(tags=["webhooks"])
 
@@ -19,9 +19,10 @@ DeliveryId = Annotated[int, Path(description="The delivery's number.", ge=1, le=
 
 
 @router.get("/webhooks")
-def webhook_list(session: Reader, person: CurrentPerson) -> shapes.Listing[Webhook]:
+def webhook_list(session: Reader, person: CurrentPerson, cursor: Cursor = None, limit: Limit = 50) -> shapes.Listing[Webhook]:
     """Your webhooks, for admins everybody's, newest first."""
-    return shapes.Listing(items=registry.of_person(session, person), next_cursor=None)
+    items, further = registry.of_person(session, person, before=queries.cursor(cursor), limit=limit)
+    return shapes.Listing(items=items, next_cursor=further)
 
 
 @router.post("/webhooks", status_code=status.HTTP_201_CREATED)
@@ -72,6 +73,16 @@ def deliveries(
     """What it was told, newest first, with the last answer."""
     registry.get(session, person, webhook_id)
     items, further = registry.deliveries(session, webhook_id, before=queries.cursor(cursor), limit=limit)
+    return shapes.Listing(items=items, next_cursor=further)
+
+
+@router.get("/webhooks/{webhook_id}/deliveries/{delivery_id}/tries")
+def tries(
+    webhook_id: WebhookId, delivery_id: DeliveryId, session: Reader, person: CurrentPerson, cursor: Cursor = None, limit: Limit = 50
+) -> shapes.Listing[DeliveryTry]:
+    """Every request that was made for a delivery, newest first: when, how long, and what was answered."""
+    hook = registry.get(session, person, webhook_id)
+    items, further = registry.tries(session, hook, delivery_id, before=queries.cursor(cursor), limit=limit)
     return shapes.Listing(items=items, next_cursor=further)
 
 

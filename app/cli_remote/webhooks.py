@@ -6,10 +6,16 @@ from typing import Annotated, cast
 
 import typer
 
-from app.cli_remote.output import DEFAULT_URL, AsJson, Client, Columns, Limit, Token, Url, show_items
+from app.cli_remote.output import DEFAULT_URL, AsJson, Client, Columns, Limit, Token, Url, as_line, show_items
 from app.webhooks.events import EVENTS, WebhookEvent
 
 verbs = typer.Typer(invoke_without_command=True, help="Tell addresses of yours what happens.")
+COLUMNS: Columns = {
+    "id": lambda hook: hook.id,
+    "address": lambda hook: hook.url,
+    "events": lambda hook: ", ".join(hook.events),
+    "state": lambda hook: "off" if hook.disabled_at else "failing" if hook.failing_since else "on",
+}
 Number = Annotated[int, typer.Argument(min=1, help="The webhook's number.")]
 
 
@@ -18,14 +24,8 @@ def list_webhooks(context: typer.Context, url: Url = DEFAULT_URL, token: Token =
     """List your webhooks; or make, test and delete some."""
     if context.invoked_subcommand is not None:
         return
-    columns: Columns = {
-        "id": lambda hook: hook.id,
-        "address": lambda hook: hook.url,
-        "events": lambda hook: ", ".join(hook.events),
-        "state": lambda hook: "off" if hook.disabled_at else "failing" if hook.failing_since else "on",
-    }
     with Client(url, token=token) as client:
-        show_items(client.webhooks(), columns, as_json)
+        show_items(client.webhooks(), COLUMNS, as_json)
 
 
 @verbs.command()
@@ -66,7 +66,57 @@ def deliveries(webhook: Number, limit: Limit = 50, url: Url = DEFAULT_URL, token
 
 
 @verbs.command()
-def delete(webhook: Number, url: Url = DEFAULT_URL, token: Token = None) -> None:
+def tries(
+    webhook: Number,
+    delivery: Annotated[int, typer.Argument(min=1, help="The delivery's number.")],
+    limit: Limit = 50,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the requests that were made for a delivery, newest first."""
+    columns: Columns = {
+        "at": lambda item: f"{item.at:%Y-%m-%d %H:%M:%S}",
+        "status": lambda item: item.status or "none",
+        "seconds": lambda item: f"{item.seconds:.2f}",
+        "answer": lambda item: item.answer,
+    }
+    with Client(url, token=token) as client:
+        show_items(client.tries(webhook, delivery, limit=limit), columns, as_json)
+
+
+@verbs.command()
+def redeliver(
+    webhook: Number,
+    delivery: Annotated[int, typer.Argument(min=1, help="The delivery's number.")],
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send a delivery again, under the same id."""
+    with Client(url, token=token) as client:
+        show_items([client.redeliver(webhook, delivery)], {"delivery": lambda item: item.id, "event": lambda item: item.event}, as_json)
+
+
+@verbs.command()
+def change(
+    webhook: Number,
+    address: Annotated[str | None, typer.Option(help="Another address.")] = None,
+    event: Annotated[list[str] | None, typer.Option(help="What it is told of, all of it; repeat it for more.")] = None,
+    on: Annotated[bool | None, typer.Option("--on/--off", help="Tell it again, or nothing for now.")] = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a webhook another address or other events, turn it off or on."""
+    changes = {key: value for key, value in (("url", address), ("events", event), ("enabled", on)) if value is not None}
+    with Client(url, token=token) as client:
+        show_items([client.change_webhook(webhook, **changes)], COLUMNS, as_json)
+
+
+@verbs.command()
+def delete(webhook: Number, url: Url = DEFAULT_URL, token: Token = None, as_json: AsJson = False) -> None:
     """Delete a webhook with its deliveries."""
     with Client(url, token=token) as client:
         client.delete_webhook(webhook)
+    print(as_line({"deleted": webhook}) if as_json else f"webhook {webhook} is deleted")

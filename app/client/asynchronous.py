@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -15,10 +16,12 @@ import anyio
 import httpx
 
 from app import shapes
+from app.access.person import Scope
+from app.access.shapes import Me, NewTokenShape, TokenShape
 from app.client.errors import ServiceError, no_answer, not_ours, refusal
 from app.client.sse import EventReader
 from app.webhooks.events import WebhookEvent
-from app.webhooks.shapes import Delivery, NewWebhookShape, Webhook
+from app.webhooks.shapes import Delivery, DeliveryTry, NewWebhookShape, Webhook
 
 API = "/api/v1"
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -417,9 +420,9 @@ class AsyncClient:
 
     # ---------- webhooks ----------
 
-    async def webhooks(self) -> list[Webhook]:
+    def webhooks(self, *, limit: int | None = None) -> AsyncIterator[Webhook]:
         """Your webhooks, newest first."""
-        return [Webhook.model_validate(item) for item in (await self.request("GET", "/webhooks"))["items"]]
+        return self.items("/webhooks", Webhook, limit=limit)
 
     async def create_webhook(self, url: str, events: Sequence[WebhookEvent]) -> NewWebhookShape:
         """Tell `url` of `events`; the answer has the secret that checks signatures, this once."""
@@ -446,6 +449,29 @@ class AsyncClient:
     def deliveries(self, webhook_id: int, *, limit: int | None = None) -> AsyncIterator[Delivery]:
         """What it was told, newest first."""
         return self.items(f"/webhooks/{webhook_id}/deliveries", Delivery, limit=limit)
+
+    def tries(self, webhook_id: int, delivery_id: int, *, limit: int | None = None) -> AsyncIterator[DeliveryTry]:
+        """Every request that was made for a delivery, newest first."""
+        return self.items(f"/webhooks/{webhook_id}/deliveries/{delivery_id}/tries", DeliveryTry, limit=limit)
+
+    # ---------- oneself ----------
+
+    async def me(self) -> Me:
+        """Who you are to the service."""
+        return Me.model_validate(await self.request("GET", "/me"))
+
+    def tokens(self, *, limit: int | None = None) -> AsyncIterator[TokenShape]:
+        """Your tokens, revoked and expired ones too, newest first."""
+        return self.items("/tokens", TokenShape, limit=limit)
+
+    async def create_token(self, name: str, *, scope: Scope = "read", expires_at: datetime | None = None) -> NewTokenShape:
+        """A new token; its text is shown this once. `expires_at` carries a time zone."""
+        body = {"name": name, "scope": scope, "expires_at": expires_at.isoformat() if expires_at else None}
+        return NewTokenShape.model_validate(await self.request("POST", "/tokens", json=body))
+
+    async def revoke_token(self, token_id: int) -> None:
+        """From now on it lets nobody in."""
+        await self.request("DELETE", f"/tokens/{token_id}")
 
     # ---------- underneath ----------
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -14,10 +15,12 @@ from urllib.parse import quote
 import httpx
 
 from app import shapes
+from app.access.person import Scope
+from app.access.shapes import Me, NewTokenShape, TokenShape
 from app.client.errors import ServiceError, no_answer, not_ours, refusal
 from app.client.sse import EventReader
 from app.webhooks.events import WebhookEvent
-from app.webhooks.shapes import Delivery, NewWebhookShape, Webhook
+from app.webhooks.shapes import Delivery, DeliveryTry, NewWebhookShape, Webhook
 
 API = "/api/v1"
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -416,9 +419,9 @@ class Client:
 
     # ---------- webhooks ----------
 
-    def webhooks(self) -> list[Webhook]:
+    def webhooks(self, *, limit: int | None = None) -> Iterator[Webhook]:
         """Your webhooks, newest first."""
-        return [Webhook.model_validate(item) for item in (self.request("GET", "/webhooks"))["items"]]
+        return self.items("/webhooks", Webhook, limit=limit)
 
     def create_webhook(self, url: str, events: Sequence[WebhookEvent]) -> NewWebhookShape:
         """Tell `url` of `events`; the answer has the secret that checks signatures, this once."""
@@ -445,6 +448,29 @@ class Client:
     def deliveries(self, webhook_id: int, *, limit: int | None = None) -> Iterator[Delivery]:
         """What it was told, newest first."""
         return self.items(f"/webhooks/{webhook_id}/deliveries", Delivery, limit=limit)
+
+    def tries(self, webhook_id: int, delivery_id: int, *, limit: int | None = None) -> Iterator[DeliveryTry]:
+        """Every request that was made for a delivery, newest first."""
+        return self.items(f"/webhooks/{webhook_id}/deliveries/{delivery_id}/tries", DeliveryTry, limit=limit)
+
+    # ---------- oneself ----------
+
+    def me(self) -> Me:
+        """Who you are to the service."""
+        return Me.model_validate(self.request("GET", "/me"))
+
+    def tokens(self, *, limit: int | None = None) -> Iterator[TokenShape]:
+        """Your tokens, revoked and expired ones too, newest first."""
+        return self.items("/tokens", TokenShape, limit=limit)
+
+    def create_token(self, name: str, *, scope: Scope = "read", expires_at: datetime | None = None) -> NewTokenShape:
+        """A new token; its text is shown this once. `expires_at` carries a time zone."""
+        body = {"name": name, "scope": scope, "expires_at": expires_at.isoformat() if expires_at else None}
+        return NewTokenShape.model_validate(self.request("POST", "/tokens", json=body))
+
+    def revoke_token(self, token_id: int) -> None:
+        """From now on it lets nobody in."""
+        self.request("DELETE", f"/tokens/{token_id}")
 
     # ---------- underneath ----------
 

@@ -161,7 +161,7 @@ def settings_page(
     elif tab == "webhooks":
         more["webhooks"] = tuple(
             WebhookLine(webhook, tuple(registry.deliveries(session, webhook.id, limit=DELIVERIES)[0]))
-            for webhook in registry.of_person(session, person)
+            for webhook in registry.of_person(session, person)[0]
         )
     elif tab == "people":
         rows = people.listed(session)

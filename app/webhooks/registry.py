@@ -17,7 +17,7 @@ from app.settings import Settings
 from app.vault import open_vault
 from app.webhooks import outbox, signing
 from app.webhooks.events import PING
-from app.webhooks.shapes import Delivery, Webhook
+from app.webhooks.shapes import Delivery, DeliveryTry, Webhook
 from app.webhooks.tables import DeliveryRow, DeliveryTryRow, WebhookRow
 
 MOST = 50
@@ -51,12 +51,16 @@ def make(session: Session, settings: Settings, person: Person, url: str, events:
     return row, secret
 
 
-def of_person(session: Session, person: Person) -> list[Webhook]:
-    """What this person may see, newest first."""
+def of_person(session: Session, person: Person, *, before: int | None = None, limit: int = MOST) -> tuple[list[Webhook], str | None]:
+    """What this person may see, newest first, and the cursor of the next part."""
     rows = select(WebhookRow).order_by(col(WebhookRow.id).desc())
     if not person.is_admin:
         rows = rows.where(col(WebhookRow.owner) == person.name)
-    return [Webhook.model_validate(row) for row in session.exec(rows).all()]
+    if before is not None:
+        rows = rows.where(col(WebhookRow.id) < before)
+    found = session.exec(rows.limit(limit + 1)).all()
+    items = [Webhook.model_validate(row) for row in found[:limit]]
+    return items, str(items[-1].id) if len(found) > limit else None
 
 
 def get(session: Session, person: Person, webhook_id: int) -> WebhookRow:
@@ -140,3 +144,20 @@ def deliveries(session: Session, webhook_id: int, *, before: int | None = None, 
             item = item.model_copy(update={"last_status": attempt.status, "last_answer": attempt.answer})
         items.append(item)
     return items, str(shown[-1].id) if len(found) > limit else None
+
+
+def tries(session: Session, row: WebhookRow, delivery_id: int, *, before: int | None, limit: int) -> tuple[list[DeliveryTry], str | None]:
+    """The newest requests that were made for a delivery, and the cursor of the next part.
+
+    Raises:
+        NotFound
+    """
+    delivery = session.get(DeliveryRow, delivery_id)
+    if delivery is None or delivery.webhook_id != row.id:
+        raise NotFound("delivery", delivery_id)
+    rows = select(DeliveryTryRow).where(col(DeliveryTryRow.delivery_id) == delivery_id).order_by(col(DeliveryTryRow.id).desc())
+    if before is not None:
+        rows = rows.where(col(DeliveryTryRow.id) < before)
+    found = session.exec(rows.limit(limit + 1)).all()
+    items = [DeliveryTry.model_validate(item) for item in found[:limit]]
+    return items, str(items[-1].id) if len(found) > limit else None

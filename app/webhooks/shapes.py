@@ -45,6 +45,16 @@ class Delivery(Shape):
     last_answer: str = Field("", description="The last answer's first part, or what went wrong.")
 
 
+class DeliveryTry(Shape):
+    """One request that was made for a delivery."""
+
+    id: int = Field(description="Its number; later ones are higher.")
+    at: datetime = Field(description="When it was made.")
+    status: int | None = Field(description="Of the answer; null where there was none.")
+    seconds: float = Field(description="How long it took.")
+    answer: str = Field(description="The answer's first part, or what went wrong.")
+
+
 class NewWebhook(BaseModel):
     """An address to tell of events."""
 

@@ -14,12 +14,14 @@ from typer.testing import CliRunner
 from app import runs
 from app.cli import cli
 from app.client import Client, ServiceError
-from app.db import writing
+from app.db import migrate, writing
 from app.ingest import ingest
 from app.main import create_app
 from app.settings import Settings
 from opcod.errors import UserError
 from tests.integration.service import make_data, served
+from tests.integration.studio import await_value
+from tests.people import add_person, make_token
 from tests.unit.app.factories import claimed, exchange, story
 
 Call = Callable[..., str]
@@ -164,3 +166,39 @@ def test_the_typed_client_over_the_wire(studio: tuple[str, Engine, Path], told: 
         assert [event.kind for event in client.follow(told)][-1] == "status_changed"
         assert client.report(told).table.runs[0].run_id == told
         assert client.check({"preset": "tiny"}).valid
+
+
+def test_tokens_and_webhooks_where_people_sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = create_app(Settings(home=tmp_path / "home", auth="password", outbound_allow=("127.0.0.0/8",), reap_seconds=0.1))
+    migrate(app.state.engine)
+    first = make_token(app.state.engine, add_person(app.state.engine, "ada", "admin"), "admin")
+
+    def call(*arguments: object, token: str = first) -> list[dict[str, Any]]:
+        monkeypatch.setenv("OPCOD_TOKEN", token)
+        result = CliRunner().invoke(cli, [str(argument) for argument in (*arguments, "--json")], env={"OPCOD_URL": url})
+        if isinstance(result.exception, UserError):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return objects(result.output)
+
+    with served(app) as url:
+        assert call("me")[0]["name"] == "ada"
+        made = call("tokens", "create", "nightly", "--scope", "read", "--days", 1)[0]
+        assert call("me", token=made["token"])[0]["scope"] == "read"
+        with pytest.raises(ServiceError, match="cannot"):
+            call("sweep", "launch", "s", "--preset", "tiny", "--ablation", "gates", token=made["token"])
+        call("tokens", "revoke", made["id"])
+        with pytest.raises(ServiceError, match="Sign in"):
+            call("runs", token=made["token"])
+        assert {one["name"]: bool(one["revoked_at"]) for one in call("tokens")} == {"nightly": True, "admin for tests": False}
+
+        hook = call("webhooks", "create", "http://127.0.0.1:1/nobody", "--event", "run.failed")[0]
+        sent = call("webhooks", "ping", hook["id"])[0]
+        await_value(lambda: call("webhooks", "tries", hook["id"], sent["id"]), seconds=10, what="the first try")
+        assert call("webhooks", "tries", hook["id"], sent["id"])[0]["status"] is None
+        assert call("webhooks", "deliveries", hook["id"])[0]["event"] == "ping"
+        assert call("webhooks", "redeliver", hook["id"], sent["id"])[0]["id"] == sent["id"]
+        assert call("webhooks", "change", hook["id"], "--event", "run.completed", "--off")[0]["events"] == ["run.completed"]
+        assert [one["disabled_why"] for one in call("webhooks")] == ["Somebody turned it off."]
+        call("webhooks", "delete", hook["id"])
+        assert call("webhooks") == []
