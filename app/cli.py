@@ -66,7 +66,7 @@ def up(
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on [OPCOD_HOST].")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Port to listen on [OPCOD_PORT].")] = None,
-    processes: Annotated[int, typer.Option(min=1, max=64, envvar="OPCOD_PROCESSES", help="Server processes that share the address.")] = 1,
+    processes: Annotated[int | None, typer.Option(min=1, max=64, help="Server processes that share the address [OPCOD_PROCESSES].")] = None,
     listen_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Start the web server alone. Settings come from the environment (OPCOD_DATABASE_URL, OPCOD_BROKER_URL, ...)."""
@@ -77,7 +77,7 @@ def serve(
     die_with_parent(signal.SIGTERM)
     settings = get_settings()
     listener = socket.socket(fileno=listen_fd) if listen_fd is not None else None
-    run(host or settings.host, settings.port if port is None else port, listener, processes)
+    run(host or settings.host, settings.port if port is None else port, listener, processes or settings.processes)
 
 
 @cli.command(context_settings=PASS_ON)

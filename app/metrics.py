@@ -24,6 +24,7 @@ from app.db import now, reading
 from app.runs import HELD
 from app.statuses import RunStatus
 from app.tables import AttemptRow, MetricRow, RunRow, WorkerRow
+from app.usage import usage
 
 IN_PROCESS = CollectorRegistry()
 """What this process counts."""
@@ -93,7 +94,7 @@ class SqlCollector:
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, or only that the database does not answer."""
-        parts: tuple[Callable[[Session], list[Metric]], ...] = (_runs, _queue, _attempts, _workers, _events, _pace)
+        parts: tuple[Callable[[Session], list[Metric]], ...] = (_runs, _queue, _attempts, _workers, _events, _artefacts, _pace)
         found: list[Metric] = []
         try:
             with reading(self._engine) as session:
@@ -157,6 +158,10 @@ def _events(session: Session) -> list[Metric]:
         counter = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM events_id_seq"
     stored = session.connection().execute(text(counter)).scalar() or 0
     return [CounterMetricFamily("opcod_events", "Events stored so far: training events and changes of status.", stored)]
+
+
+def _artefacts(session: Session) -> list[Metric]:
+    return [GaugeMetricFamily("opcod_artefact_bytes", "What all runs' artefacts take.", usage(session).used_bytes)]
 
 
 def _pace(session: Session) -> list[Metric]:

@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 import tempfile
-from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -77,13 +76,16 @@ def _serve(listener: socket.socket, processes: int) -> None:
     if processes == 1:
         uvicorn.Server(config).run(sockets=[listener])
         return
-    counted = Path(os.environ.setdefault(METRICS_FOLDER, tempfile.mkdtemp(prefix="opcod-metrics-")))
+    counted = None if METRICS_FOLDER in os.environ else tempfile.mkdtemp(prefix="opcod-metrics-")
+    if counted is not None:
+        os.environ[METRICS_FOLDER] = counted
     os.environ[PARENT_VARIABLE] = str(os.getpid())
     configure_logging(settings.log_format, sys.stderr, level=settings.log_level, program="web")
     try:
         Multiprocess(config, [listener]).run()
     finally:
-        shutil.rmtree(counted, ignore_errors=True)
+        if counted is not None:
+            shutil.rmtree(counted, ignore_errors=True)
 
 
 def _greet_first_admin(settings: Settings, listener: socket.socket) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from app.structured_logs import LogFormat
+from opcod.errors import ConfigError
+
+PREFIX = "OPCOD_"
+S = TypeVar("S", bound="Settings")
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(lambda given: _names(given))]
 """Several words in one variable."""
@@ -23,7 +27,7 @@ def _names(given: Any) -> Any:
 class Settings(BaseSettings):
     """Where the service keeps its things and where it listens."""
 
-    model_config = SettingsConfigDict(env_prefix="OPCOD_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
 
     home: Path = Field(Path("~/.opcod"), description="Folder that holds everything: database, runs, broker socket.", validate_default=True)
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the home folder.")
@@ -38,6 +42,7 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, description="Port to listen on.", ge=0, le=65_535)
+    processes: int = Field(1, description="Server processes that share the address. One keeps one core busy.", ge=1, le=64)
     request_threads: int = Field(
         8,
         description="Requests that each server process works on at once. They share a core: more make all slower.",
@@ -143,7 +148,40 @@ class Settings(BaseSettings):
         return self.runs_folder / name
 
 
+class WorkerSettings(Settings):
+    """How this worker runs its training processes."""
+
+    worker_labels: str = Field(
+        "", description="What this worker serves, such as `gpu`; empty: `gpu,cpu` where there is a GPU, otherwise `cpu`."
+    )
+    drain_seconds: float = Field(60.0, description="How long a worker that is stopped waits for its run's next checkpoint.", ge=0)
+    patience_seconds: float = Field(60.0, description="How long a database that does not answer is waited for.", gt=0)
+    store_patience_seconds: float = Field(
+        3600.0, description="How long a store that does not answer is waited for before the run fails; it trains on meanwhile.", gt=0
+    )
+    ship_seconds: float = Field(2.0, description="How often the run's log and new checkpoints are shipped to the store.", gt=0)
+    log_mib: float = Field(64.0, description="MiB that a run's log may take; beyond, parts of its middle are cut, and it says so.", gt=0)
+
+
 @lru_cache
 def get_settings() -> Settings:
-    """The process's settings, read once."""
-    return Settings()
+    """The process's settings, read once.
+
+    Raises:
+        ConfigError: a variable has a value that it cannot have.
+    """
+    return read_settings(Settings)
+
+
+def read_settings(kind: type[S], **given: Any) -> S:
+    """Settings from the environment; what is `given` goes before it.
+
+    Raises:
+        ConfigError: a variable has a value that it cannot have.
+    """
+    try:
+        return kind(**given)
+    except (ValidationError, SettingsError) as error:
+        faults = [fault for fault in error.errors() if fault["loc"]] if isinstance(error, ValidationError) else []
+        told = [f"{PREFIX}{fault['loc'][0]}".upper() + ": " + fault["msg"].removeprefix("Value error, ") for fault in faults]
+        raise ConfigError("; ".join(told) or str(error), advice="`opcod settings` lists them all, with their defaults.") from None

@@ -21,6 +21,7 @@ from app import live, queue
 from app.db import make_engine, migrate
 from app.errors import BrokerDown
 from app.lifeline import die_with_parent
+from app.settings import read_settings
 from app.structured_logs import configure_logging
 from opcod.errors import ResourceError, UserError
 from worker.celery_app import connect_signals, make_celery
@@ -44,9 +45,9 @@ def main() -> int:
         "OPCOD_WORKER_LABELS. One worker a GPU: name it in CUDA_VISIBLE_DEVICES.",
     ).parse_args()
     setup_logging.connect(lambda **_: None, weak=False)  # Celery leaves logging as it is
-    settings = WorkerSettings()
-    configure_logging(settings.log_format, sys.stdout, level=settings.log_level, program="worker", worker=worker_name())
     try:
+        settings = read_settings(WorkerSettings)
+        configure_logging(settings.log_format, sys.stdout, level=settings.log_level, program="worker", worker=worker_name())
         _work(settings)
     except UserError as error:
         print(f"opcod worker: {error}", file=sys.stderr)
