@@ -14,8 +14,9 @@ FUZZ_EXAMPLES ?= 500
 PYTEST_ARGS ?=
 PIP_ARGS ?=
 BENCH_ARGS ?=
+LOAD_ARGS ?=
 
-.PHONY: install demo test lint types laws pytest chromium fuzz bench demo-students clean
+.PHONY: install demo test lint types laws audit pytest chromium docs fuzz bench load demo-students clean
 
 install: $(INSTALLED)
 
@@ -28,7 +29,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/opcod up --home $(HOME_FOLDER) --host 127.0.0.1 --port $(PORT) --demo demo
 
-test: install lint types laws chromium pytest
+test: install lint types laws audit chromium pytest
 
 lint: install
 	$(BIN)/ruff check .
@@ -44,6 +45,10 @@ laws: install
 chromium: install
 	@$(BIN)/python -m tests.chromium || timeout 300 $(BIN)/playwright install chromium || echo "No Chromium: the browser tests will be skipped."
 
+# Fails for a known advisory only; offline it says that it did not look.
+audit: install
+	$(BIN)/python -m tests.audit
+
 pytest: install
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
 
@@ -53,6 +58,14 @@ fuzz: install
 
 bench: install
 	$(BIN)/python tests/benchmarks/bench_step.py $(BENCH_ARGS)
+
+# The table of settings in docs/operate.md, as the code has it.
+docs: install
+	$(BIN)/python -m app.settings_table docs/operate.md
+
+# 200 readers while four runs write 500 exchanges a second: LOAD_ARGS="--database postgresql --seconds 60"
+load: install
+	$(BIN)/python tests/benchmarks/load.py $(LOAD_ARGS)
 
 # Remakes the demo's specialists: the same bytes on the same machine.
 demo-students: install
