@@ -19,8 +19,8 @@ class PostgresUnavailableError(Exception):
 
 
 @contextmanager
-def postgres_server() -> Iterator[str]:
-    """A fresh server on a Unix socket; yields its folder, which is what a URL names as host.
+def postgres_server(port: int | None = None) -> Iterator[str]:
+    """A fresh server on a Unix socket; yields its folder, which is what a URL names as host. A port: it listens there too.
 
     Raises:
         PostgresUnavailableError: it is not installed, or does not start.
@@ -45,7 +45,8 @@ def postgres_server() -> Iterator[str]:
             raise PostgresUnavailableError(f"{program}: {error}") from error
 
     data = folder / "data"
-    options = f"-k {folder} -c listen_addresses='' -c fsync=off -c max_connections=100"
+    door = "-c listen_addresses=''" if port is None else f"-c listen_addresses=127.0.0.1 -p {port}"
+    options = f"-k {folder} {door} -c fsync=off -c max_connections=100"
     try:
         call("initdb", "--no-sync", "-A", "trust", "-U", "opcod", "-E", "UTF8", "--locale=C.UTF-8", "-D", str(data))
         call("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
