@@ -21,7 +21,7 @@ async function read() {
       }
       if (!part.text || Number(part.next_cursor) >= part.size) break;
     }
-    if (!pane.textContent) pane.dataset.empty = "Nothing written yet.";
+    if (!pane.textContent) pane.dataset.empty = document.querySelector("#run-head .chip")?.dataset.status === "queued" ? "The log begins when a worker takes the run." : "Nothing written yet.";
     else delete pane.dataset.empty;
   } catch { /* the connection is away: the next round asks again */ } finally { busy = false; }
 }

@@ -30,7 +30,7 @@ from worker.telemetry import worker_name
 
 PRELUDE = """
 import os, signal, subprocess, sys, time
-from worker.control import Assignment, Report, StopRequest, only_writer
+from worker.control import DISK_FULL, Assignment, Report, StopRequest, only_writer
 assignment = Assignment.model_validate_json(sys.stdin.readline())
 stop = StopRequest()
 stop.listen(sys.stdin)
@@ -171,6 +171,18 @@ def test_a_pausing_run_is_paused_when_its_training_process_has_saved(bench: Benc
         runs.request_pause(session, bench.claim.run_id)
     run = bench.finish(thread)
     assert (run.status, bench.attempt_outcome()) == ("paused", "paused")
+
+
+def test_a_disk_too_full_even_for_the_report_is_said_as_what_it_is(bench: Bench) -> None:
+    run = bench.carry_out("raise SystemExit(DISK_FULL)")
+    assert (run.status, run.error_kind) == ("failed", "resource")
+    assert "disk" in (run.error_message or "")
+    assert "last whole checkpoint" in (run.error_advice or "")
+
+
+def test_the_log_says_who_took_the_run_before_the_training_says_anything(bench: Bench) -> None:
+    bench.carry_out("print('hello', flush=True)\nreport('completed')")
+    assert bench.log.index("was claimed by test on cpu after") < bench.log.index("hello")
 
 
 def test_a_stop_reaches_the_training_process_and_ends_the_run(bench: Bench) -> None:
