@@ -54,7 +54,7 @@ class DeliveryTryRow(SQLModel, table=True):
     __tablename__: ClassVar[str] = "delivery_tries"
     __table_args__: ClassVar[Any] = NEVER_REUSED
     id: int | None = Field(default=None, primary_key=True, sa_type=BIG_INTEGER)
-    delivery_id: int = Field(foreign_key="deliveries.id", index=True, sa_type=BIG_INTEGER)
+    delivery_id: int = Field(foreign_key="deliveries.id", index=True, ondelete="CASCADE", sa_type=BIG_INTEGER)
     at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
     status: int | None = None
     """Of the answer; None where there was none."""
