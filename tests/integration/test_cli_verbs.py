@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import runpy
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,9 @@ from app.db import migrate, writing
 from app.ingest import ingest
 from app.main import create_app
 from app.settings import Settings
+from app.shapes import SweepDetail
 from opcod.errors import UserError
+from tests.browser.seeding import Story, events
 from tests.integration.service import make_data, served
 from tests.integration.studio import await_value
 from tests.people import add_person, make_token
@@ -202,3 +207,28 @@ def test_tokens_and_webhooks_where_people_sign_in(tmp_path: Path, monkeypatch: p
         assert [one["disabled_why"] for one in call("webhooks")] == ["Somebody turned it off."]
         call("webhooks", "delete", hook["id"])
         assert call("webhooks") == []
+
+
+def test_the_example_sweeps_and_prints_a_table(
+    studio: tuple[str, Engine, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(__file__).parents[2] / "examples" / "sweep_tau.py"
+    example = runpy.run_path(str(path))
+
+    def finish(client: Client, sweep_id: int, *, timeout: float | None = None) -> SweepDetail:
+        for point in client.sweep(sweep_id).points[:1]:
+            assert point.run is not None
+            claim = claimed(studio[1], point.run.id, worker=f"w{point.run.id}")
+            with writing(studio[1]) as session:
+                ingest(session, claim.run_id, claim.token, list(events(Story(domains=("densities", "protons")))))
+                runs.finish(session, claim, "completed")
+        return client.stop_sweep(sweep_id)
+
+    monkeypatch.setattr(Client, "wait_for_sweep", finish)
+    monkeypatch.setenv("OPCOD_URL", studio[0])
+    monkeypatch.setattr(sys, "argv", [str(path), "--tau", "0.1", "--tau", "0.4"])
+    example["main"]()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("2 runs: ")
+    assert re.fullmatch(r" +0.1 +0  completed +5 of 6 +\d\d.\d +\d\d.\d +\+\d+.\d  yes", lines[3])
+    assert lines[4].split()[:3] == ["0.4", "0", "stopped"]
