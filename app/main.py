@@ -63,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
         separate_input_output_schemas=False,
+        telemetry={"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},  # see app.tracing
         generate_unique_id_function=openapi.operation_id,
     )
     openapi.install(app, API)

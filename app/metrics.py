@@ -25,6 +25,7 @@ from app.runs import HELD
 from app.statuses import RunStatus
 from app.tables import AttemptRow, MetricRow, RunRow, WorkerRow
 from app.usage import usage
+from app.webhooks.tables import DeliveryRow, WebhookRow
 
 IN_PROCESS = CollectorRegistry()
 """What this process counts."""
@@ -94,7 +95,7 @@ class SqlCollector:
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, or only that the database does not answer."""
-        parts: tuple[Callable[[Session], list[Metric]], ...] = (_runs, _queue, _attempts, _workers, _events, _artefacts, _pace)
+        parts: tuple[Callable[[Session], list[Metric]], ...] = (_runs, _queue, _attempts, _workers, _events, _artefacts, _webhooks, _pace)
         found: list[Metric] = []
         try:
             with reading(self._engine) as session:
@@ -162,6 +163,15 @@ def _events(session: Session) -> list[Metric]:
 
 def _artefacts(session: Session) -> list[Metric]:
     return [GaugeMetricFamily("opcod_artefact_bytes", "What all runs' artefacts take.", usage(session).used_bytes)]
+
+
+def _webhooks(session: Session) -> list[Metric]:
+    waiting = session.exec(select(func.count()).where(col(DeliveryRow.next_try_at).is_not(None))).one()
+    failing = session.exec(select(func.count()).where(col(WebhookRow.failing_since).is_not(None))).one()
+    return [
+        GaugeMetricFamily("opcod_webhook_deliveries_waiting", "Deliveries that have neither got through nor been given up.", waiting),
+        GaugeMetricFamily("opcod_webhooks_failing", "Webhooks that nothing gets through to.", failing),
+    ]
 
 
 def _pace(session: Session) -> list[Metric]:

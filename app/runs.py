@@ -24,7 +24,7 @@ from sqlalchemy import insert, update
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from app import queueing
+from app import queueing, tracing
 from app.db import now
 from app.errors import LONGEST_MESSAGE, Conflict, LeaseLost, NotFound
 from app.queueing import PLAIN_CPU, Offer, takeable
@@ -74,6 +74,9 @@ class Claim:
     config: dict[str, Any]
     """Plain data for `opcod.config.parse_config`."""
     lease_seconds: float
+    queued_at: datetime | None = None
+    traceparent: str | None = None
+    """The trace that the run belongs to, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,9 @@ def claim(
     experiment = session.get(ExperimentRow, run.experiment_id)
     assert attempt.id is not None
     assert experiment is not None
-    return Claim(found, attempt.id, run.folder, experiment.config, lease_seconds)
+    traces = select(TransitionRow.traceparent).where(col(TransitionRow.run_id) == found, col(TransitionRow.traceparent).is_not(None))
+    traceparent = session.exec(traces.order_by(col(TransitionRow.id).desc()).limit(1)).first()
+    return Claim(found, attempt.id, run.folder, experiment.config, lease_seconds, run.queued_at, traceparent)
 
 
 def renew(session: Session, claim: Claim) -> RunControl:
@@ -430,6 +435,7 @@ def _tell(session: Session, run_id: int, ending: Literal["completed", "failed"])
 
 def _record(session: Session, run_id: int, source: RunStatus | None, target: RunStatus, cause: str, actor: str, moment: datetime) -> None:
     history = {"run_id": run_id, "at": moment, "from_status": source, "to_status": target, "cause": cause, "actor": actor}
+    history["traceparent"] = tracing.carried() if target == "queued" else None
     session.exec(insert(TransitionRow).values(**history))
     _announce(session, run_id, "status_changed", {"from": source, "to": target}, moment)
 

@@ -19,6 +19,7 @@ from uvicorn.supervisors import Multiprocess
 from app.lifeline import PARENT_VARIABLE, die_with_parent
 from app.settings import Settings, get_settings
 from app.structured_logs import configure_logging
+from app.tracing import configure_tracing
 
 GRACE_SECONDS = 2
 """How long open requests, live streams among them, may go on after a stop."""
@@ -51,6 +52,7 @@ def make_app() -> FastAPI:
     die_with_parent(signal.SIGTERM)
     settings = get_settings()
     configure_logging(settings.log_format, sys.stderr, level=settings.log_level, program="web")
+    configure_tracing("web")
     app = create_app(settings)
     gc.collect()
     gc.freeze()  # what is there now stays: walking through it again and again would hold up requests

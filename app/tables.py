@@ -134,6 +134,8 @@ class TransitionRow(SQLModel, table=True):
     to_status: str
     cause: str
     actor: str
+    traceparent: str | None = None
+    """Of the request that queued the run, where requests are traced (`app.tracing`)."""
 
 
 class EventRow(SQLModel, table=True):

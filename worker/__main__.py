@@ -23,6 +23,7 @@ from app.errors import BrokerDown
 from app.lifeline import die_with_parent
 from app.settings import read_settings
 from app.structured_logs import configure_logging
+from app.tracing import configure_tracing
 from opcod.errors import ResourceError, UserError
 from worker.celery_app import connect_signals, make_celery
 from worker.desk import Desk
@@ -48,6 +49,7 @@ def main() -> int:
     try:
         settings = read_settings(WorkerSettings)
         configure_logging(settings.log_format, sys.stdout, level=settings.log_level, program="worker", worker=worker_name())
+        configure_tracing("worker")
         _work(settings)
     except UserError as error:
         print(f"opcod worker: {error}", file=sys.stderr)

@@ -38,6 +38,8 @@ class Assignment(BaseModel):
     token: int
     folder: Path
     config: dict[str, Any]
+    traceparent: str | None = None
+    """The attempt's span, where runs are traced."""
 
 
 class Report(BaseModel):

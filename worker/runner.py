@@ -21,9 +21,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlmodel import Session
 
-from app import hub_token, runs
+from app import hub_token, runs, tracing
 from app.artefacts import Store, open_store
-from app.db import writing
+from app.db import now, writing
 from app.errors import LeaseLost
 from app.lifeline import PARENT_VARIABLE
 from app.redaction import redact
@@ -195,7 +195,10 @@ class Runner:
 
     def carry_out(self, claim: Claim) -> None:
         """Train until the run ends, is stopped, is given back, or is lost; record which. Raises nothing of the run's."""
-        with log_context(run_id=claim.run_id, attempt=claim.token):
+        facts: dict[str, int] = {"run_id": claim.run_id, "attempt": claim.token}
+        if claim.queued_at is not None:
+            tracing.past_span("queue", claim.queued_at, now(), claim.traceparent, **facts)
+        with log_context(**facts), tracing.span("attempt", claim.traceparent, **facts):
             self._carry_out(claim)
 
     def _carry_out(self, claim: Claim) -> None:
@@ -207,7 +210,9 @@ class Runner:
             keeper = Keeper(self._settings, self._engine, claim, self._store, self._changed)
             if not self._prepare(claim, keeper):
                 return
-            assignment = Assignment(run_id=claim.run_id, token=claim.token, folder=folder, config=claim.config)
+            assignment = Assignment(
+                run_id=claim.run_id, token=claim.token, folder=folder, config=claim.config, traceparent=tracing.carried()
+            )
             environment = _environment(self._settings) | hub_token.environment(self._engine, self._settings)
             process = TrainingProcess(assignment, self._command, environment, keeper.log.write)
         except UserError as error:

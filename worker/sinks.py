@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from types import TracebackType
 
 from sqlalchemy import Engine
@@ -14,8 +15,19 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app import ingest
 from app.db import writing
+from app.tracing import past_span
 from opcod.errors import UserError
-from opcod.events import CheckpointSaved, EvaluationFinished, Event, GateDecided, RoundStarted, RunFinished, RunStarted, StepFinished
+from opcod.events import (
+    CheckpointSaved,
+    EvaluationFinished,
+    Event,
+    GateDecided,
+    PhaseStarted,
+    RoundStarted,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+)
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +153,25 @@ class LogSink:
         line = headline(event)
         if line is not None:
             log.info("%s", line)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+class StepSpans:
+    """A span for every step, within the attempt's, where runs are traced."""
+
+    def __init__(self, run_id: int, traceparent: str | None) -> None:
+        self._run_id, self._traceparent = run_id, traceparent
+        self._since: datetime | None = None
+
+    def emit(self, event: Event) -> None:
+        """A step lasts from the phase's start, or from the step before it."""
+        if isinstance(event, StepFinished):
+            facts: dict[str, str | int] = {"run_id": self._run_id, "round": event.round, "step": event.step, "tutee": event.tutee}
+            past_span("step", self._since or event.at, event.at, self._traceparent, **facts)
+        if isinstance(event, PhaseStarted | StepFinished):
+            self._since = event.at
 
     def flush(self) -> None:
         """Nothing is held back."""

@@ -14,20 +14,21 @@ from typing import Literal
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import live, notices, roots
+from app import live, notices, roots, tracing
 from app.db import make_engine, writing
 from app.errors import LeaseLost
 from app.lifeline import die_with_parent
 from app.redaction import redacted
 from app.runs import hold
 from app.structured_logs import configure_logging, make_handler
+from app.tracing import configure_tracing
 from opcod.config import parse_config
 from opcod.errors import ConfigError, UserError
 from opcod.sinks import FanOut
 from worker.control import DISK_FULL, LOG_DESCRIPTOR, WORKER_VARIABLE, Assignment, Report, StopRequest, only_writer
 from worker.runner import internal_error
 from worker.settings import WorkerSettings
-from worker.sinks import LogSink, SqlSink
+from worker.sinks import LogSink, SqlSink, StepSpans
 
 log = logging.getLogger("training")
 
@@ -45,7 +46,9 @@ def main() -> int:
         return 2
     _collect_logs(assignment)
     stop.listen(sys.stdin)
+    configure_tracing("training")
     report = _attempt(assignment, stop)
+    tracing.flush()
     log.info("attempt %s of run %s: %s %s", assignment.token, assignment.run_id, report.outcome, report.message)
     try:
         report.save(assignment.folder)
@@ -106,7 +109,8 @@ def _train(assignment: Assignment, stop: StopRequest) -> Literal["completed", "s
         log.info("loading libraries, data and students")
         from opcod.training.trainer import train  # takes seconds; the log should not be empty until then
 
-        return train(config, assignment.folder, FanOut(sink, LogSink()), stop, tell).outcome
+        told = FanOut(sink, LogSink(), StepSpans(assignment.run_id, assignment.traceparent))
+        return train(config, assignment.folder, told, stop, tell).outcome
 
 
 def _resource(token: int, error: BaseException) -> Report | None:

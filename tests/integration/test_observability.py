@@ -94,6 +94,7 @@ def test_a_scrape_tells_the_state_of_runs_queue_and_workers(client: TestClient, 
     assert found["opcod_run_steps", str(run_id)] == 2
     assert found["opcod_events_total",] >= len(story()) + 6
     assert found["opcod_database_up",] == 1
+    assert found["opcod_webhook_deliveries_waiting",] == found["opcod_webhooks_failing",] == 0
     assert found["opcod_sweep_finished_timestamp_seconds",] > 1.7e9
     assert {name for name, *_ in scrape(client, "/api/v1/metrics")} >= {"opcod_runs", "opcod_queue_length"}
 
