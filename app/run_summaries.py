@@ -14,7 +14,7 @@ from app.queueing import Needs, fits
 from app.remembered import experiments
 from app.runs import queued
 from app.statuses import RunStatus
-from app.tables import EvaluationRow, GateDecisionRow, RunRow, StepRow, WorkerRow
+from app.tables import EvaluationRow, GateDecisionRow, RunRow, StepRow, SweepPointRow, WorkerRow
 from app.usage import Usage, usage
 from app.workers import alive
 
@@ -32,6 +32,8 @@ def summarise(session: Session, rows: Sequence[RunRow]) -> list[shapes.Run]:
     positions = {row.id: place for place, row in enumerate(queued(session), start=1)} if waits else {}
     workers = alive(session) if waits else []
     used = usage(session) if waits else None
+    points = select(col(SweepPointRow.run_id), col(SweepPointRow.sweep_id)).where(col(SweepPointRow.run_id).in_(ids))
+    swept = dict(session.exec(points).all())
     return [
         _run(
             session,
@@ -41,6 +43,7 @@ def summarise(session: Session, rows: Sequence[RunRow]) -> list[shapes.Run]:
             gates,
             positions.get(row.id),
             _waiting_for(row, workers, used),
+            swept.get(row.id or 0),
         )
         for row in rows
     ]
@@ -87,6 +90,7 @@ def _run(
     gates: Mapping[tuple[int, str], GateDecisionRow],
     position: int | None,
     waiting_for: str | None,
+    sweep_id: int | None,
 ) -> shapes.Run:
     assert row.id is not None
     names = [student["name"] for student in config["students"]]
@@ -122,6 +126,7 @@ def _run(
         needs=shapes.NeedsShape(device=row.needs_device, memory_gib=row.needs_memory_gib),
         copied_from=row.copied_from,
         retried_as=row.retried_as,
+        sweep_id=sweep_id,
         algorithm=config["method"]["algorithm"],
         domains=[domain["name"] for domain in config["domains"]],
         progress=_progress(session, row, config),

@@ -119,6 +119,7 @@ class Run(Shape):
     needs: NeedsShape = Field(description="What a worker must have to take it.")
     copied_from: int | None = Field(description="The run that it is a clone or a retry of.")
     retried_as: int | None = Field(description="The newest run that does it over again.")
+    sweep_id: int | None = Field(description="The sweep that it is a point of.")
     algorithm: str = Field(description="`opcod`, or a baseline: `sdpo`, `grpo`.")
     domains: list[str] = Field(description="Names of its domains, in the experiment's order.")
     progress: Progress = Field(description="How far it is.")

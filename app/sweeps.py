@@ -98,11 +98,6 @@ def listing(session: Session, *, before: int | None = None, limit: int = 50) -> 
     return shapes.Listing(items=items, next_cursor=str(items[-1].id) if len(found) > limit else None)
 
 
-def of_run(session: Session, run_id: int) -> int | None:
-    """The sweep that a run is a point of."""
-    return session.exec(select(col(SweepPointRow.sweep_id)).where(col(SweepPointRow.run_id) == run_id)).first()
-
-
 def csv(sweep: shapes.SweepDetail) -> bytes:
     """A line for each point, student and domain: the varied values, the scores and the verdict."""
     head = ["point", *sweep.axes, "run_id", "status", "student", "domain", "initial", "latest", "final", "mutual_improvement"]

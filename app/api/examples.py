@@ -100,6 +100,7 @@ HINTS: Mapping[str, Any] = {
     "waiting_for": None,
     "copied_from": None,
     "retried_as": None,
+    "sweep_id": None,
     "url": "https://hooks.example.org/opcod",
     "field": "students.0.model",
 }

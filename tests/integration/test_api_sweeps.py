@@ -51,6 +51,7 @@ def test_every_point_is_an_experiment_with_a_run_in_the_queue(client: TestClient
         {"method.gate.threshold": tau, "seed": seed} for tau in (0.1, 0.2) for seed in (0, 1)
     ]
     assert [point["run"]["queue_position"] for point in sweep["points"]] == [1, 2, 3, 4]
+    assert {run["sweep_id"] for run in client.get("/runs").json()["items"]} == {sweep["id"]}
     experiment = client.get(f"/experiments/{sweep['points'][3]['experiment_id']}").json()
     assert (experiment["config"]["method"]["gate"]["threshold"], experiment["config"]["seed"]) == (0.2, 1)
     assert experiment["name"] == sweep["points"][3]["run"]["name"] == "tau: threshold=0.2, seed=1"
