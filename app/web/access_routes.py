@@ -23,8 +23,9 @@ from app.templating import duration, render
 from app.web.deps import go_to
 
 router = APIRouter()
-PRIVATE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-"""The address itself is a secret, or the answer is."""
+PRIVATE = {"Cache-Control": "no-store"}
+"""The address itself is a secret, or the answer is. Never `no-referrer` with it: browsers then send forms as from nowhere, and
+`same_site` refuses those."""
 Word = Annotated[str, Form(max_length=1000)]
 _SIGNING_IN = CapacityLimiter(2)
 """Who signs in waits in a line of their own, so that a crowd there leaves the other pages alone."""

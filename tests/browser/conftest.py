@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import uvicorn
@@ -21,12 +22,12 @@ from app.settings import Settings
 class Site:
     """The web application at a fixed address; it can be stopped and started again, as servers are."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, auth: Literal["none", "password"] = "none") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
-        self.settings = Settings(home=home, host="127.0.0.1", port=self.port)
+        self.settings = Settings(home=home, host="127.0.0.1", port=self.port, auth=auth)
         self._server: uvicorn.Server | None = None
         self.start()
 
