@@ -58,6 +58,12 @@ class ResourceError(UserError):
     kind = "resource"
 
 
+class KilledError(ResourceError):
+    """A process of the run was killed from outside, most often for want of memory. The next try may have better luck."""
+
+    kind = "killed"
+
+
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or belongs to another configuration."""
 

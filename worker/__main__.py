@@ -17,9 +17,8 @@ from kombu.exceptions import OperationalError
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import live, queue
+from app import live
 from app.db import make_engine, migrate
-from app.errors import BrokerDown
 from app.lifeline import die_with_parent
 from app.settings import read_settings
 from app.structured_logs import configure_logging
@@ -67,7 +66,6 @@ def _work(settings: WorkerSettings) -> None:
     desk = Desk(settings, engine, name, device, partial(live.ring, settings.broker_url))
     celery = make_celery(settings, desk)
     _await_broker(celery)
-    desk.ring = partial(_ring, settings.broker_url)
     connect_signals(desk)
     log.info("worker %s on %s (%s) waits for runs", name, device.name, ", ".join(device.offer.labels))
     warnings.simplefilter("ignore", SecurityWarning)  # against root: messages are JSON, and in a container it is common
@@ -113,13 +111,6 @@ def _await_broker(celery: Celery) -> None:
                 where = celery.connection().as_uri()
                 raise ResourceError(f"The broker {where} does not answer: {error}.", advice="Start it, or mend OPCOD_BROKER_URL.") from None
         time.sleep(0.1)
-
-
-def _ring(broker_url: str, run_id: int) -> None:
-    try:
-        queue.ring(broker_url, run_id)
-    except BrokerDown as error:
-        log.warning("%s", error)
 
 
 if __name__ == "__main__":

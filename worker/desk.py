@@ -26,7 +26,7 @@ class Desk:
     """`serve` is called by the bell, on the thread that trains; the watch thread looks after everything else.
 
     The watch says every few seconds that this worker lives, queues runs again whose worker does not, and
-    rings this worker's own bell when runs wait while it is idle, so that a lost bell costs seconds.
+    serves runs that wait while it is idle, so that a lost bell, or a broker that is away, costs seconds.
     """
 
     def __init__(self, settings: WorkerSettings, engine: Engine, name: str, device: Device, changed: Callable[[int], None]) -> None:
@@ -35,8 +35,7 @@ class Desk:
         self._working = threading.Lock()
         self._run_id: int | None = None
         self._runner = Runner(settings, engine, self._draining, changed)
-        self.ring: Callable[[int], None] = lambda run_id: None
-        """Rings this worker's bell; set by whoever owns the broker."""
+        self._unasked: threading.Thread | None = None
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
 
     def open(self) -> None:
@@ -63,9 +62,11 @@ class Desk:
                 self._tidy()
 
     def farewell(self) -> None:
-        """Strike this worker off the list of those that live, once the watch has ended."""
+        """Strike this worker off the list of those that live, once it has ended its work."""
         if self._watcher.is_alive():
             self._watcher.join(timeout=5)
+        if self._unasked is not None:
+            self._unasked.join()
         try:
             with writing(self._engine) as session:
                 workers.farewell(session, self._name)
@@ -119,4 +120,6 @@ class Desk:
         for run_id in lapsed:
             self._changed(run_id)
         if first is not None and not self._working.locked():
-            self.ring(first)
+            log.info("run %s waits and no bell has rung for it", first)
+            self._unasked = threading.Thread(target=self.serve, name="serve", daemon=True)
+            self._unasked.start()

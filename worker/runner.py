@@ -29,7 +29,7 @@ from app.lifeline import PARENT_VARIABLE
 from app.redaction import redact
 from app.runs import Claim, RunControl, RunError
 from app.structured_logs import log_context
-from opcod.errors import ResourceError, UserError
+from opcod.errors import KilledError, ResourceError, UserError
 from worker.control import DISK_FULL, LOG_DESCRIPTOR, STOP_LINE, WORKER_VARIABLE, Assignment, Report, take_report
 from worker.keeper import Keeper
 from worker.mirror import Cancelled
@@ -55,7 +55,7 @@ _CAUSES: Mapping[Reason, str] = {
     "lease": "worker lost the database",
     None: "training process was asked to end",
 }
-KILLED = "killed"
+KILLED = KilledError.kind
 CRASHED = "internal"
 
 

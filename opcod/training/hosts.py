@@ -11,17 +11,17 @@ import os
 import signal
 import threading
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from opcod.config import ExperimentConfig
-from opcod.errors import ResourceError
+from opcod.errors import KilledError
 from opcod.tasks.questions import DomainData
 from opcod.training.student_host import StudentHost
 
@@ -36,17 +36,11 @@ class Hosts(AbstractContextManager["Hosts"]):
         """Make all calls at once, as far as the hosts allow, and wait for their results, in order.
 
         Raises:
-            ResourceError: a student's process was killed, most often for want of memory.
+            KilledError: a student's process was killed, most often for want of memory.
         """
-        futures = [self.submit(*call) for call in calls]
-        try:
+        with _explained_deaths():
+            futures = [self.submit(*call) for call in calls]
             return [future.result() for future in futures]
-        except BrokenProcessPool:
-            raise ResourceError(
-                "A student's process ended abruptly, as it does when the system runs out of memory.",
-                advice="Lower the batch sizes, or turn off compute.side_by_side; then resume from the last checkpoint.",
-                field="compute.side_by_side",
-            ) from None
 
     @abstractmethod
     def submit(self, student: str, method: str, arguments: tuple[Any, ...]) -> Future[Any]:
@@ -93,10 +87,11 @@ class ProcessHosts(Hosts):
     def __init__(self, arguments: dict[str, tuple[Any, ...]]) -> None:
         context = multiprocessing.get_context("spawn")
         self.pools = {name: ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=_live_with_parent) for name in arguments}
-        loading = [self.pools[name].submit(_load_host, each) for name, each in arguments.items()]
         try:
-            for future in loading:
-                future.result()
+            with _explained_deaths():
+                loading = [self.pools[name].submit(_load_host, each) for name, each in arguments.items()]
+                for future in loading:
+                    future.result()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -107,6 +102,18 @@ class ProcessHosts(Hosts):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for pool in self.pools.values():
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _explained_deaths() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool:
+        raise KilledError(
+            "A student's process ended abruptly, as it does when the system runs out of memory.",
+            advice="Lower the batch sizes, or turn off compute.side_by_side; then resume from the last checkpoint.",
+            field="compute.side_by_side",
+        ) from None
 
 
 _host: StudentHost | None = None

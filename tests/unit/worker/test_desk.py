@@ -71,21 +71,25 @@ def test_a_desk_that_closes_takes_nothing_more(settings: WorkerSettings, engine:
     assert statuses(engine) == ["queued"]
 
 
-def test_an_idle_desk_rings_its_own_bell_for_a_run_that_nobody_announced(settings: WorkerSettings, engine: Engine, quick: Path) -> None:
-    run_id = queue_run(engine)
+def test_an_idle_desk_serves_a_run_that_nobody_announced(settings: WorkerSettings, engine: Engine, quick: Path) -> None:
+    """A lost bell, or a broker that is away for hours."""
+    queue_run(engine)
     desk = make_desk(settings, engine, quick)
-    rung: list[int] = []
-    heard = threading.Event()
-
-    def ring(run_id: int) -> None:
-        rung.append(run_id)
-        heard.set()
-
-    desk.ring = ring
     desk.open()
-    assert heard.wait(10)
+    eventually(lambda: statuses(engine) == ["completed"])
     desk.close()
-    assert set(rung) == {run_id}
+
+
+def test_a_desk_that_closes_first_gives_back_what_it_took_unasked(settings: WorkerSettings, engine: Engine, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(PRELUDE + "await_stop()\nreport('stopped')")
+    queue_run(engine)
+    desk = make_desk(settings, engine, script)
+    desk.open()
+    eventually(lambda: statuses(engine) == ["running"])
+    desk.close()
+    desk.farewell()
+    assert statuses(engine) == ["queued"]
 
 
 def test_a_lapsed_run_is_queued_again_by_any_worker_that_lives(settings: WorkerSettings, engine: Engine, quick: Path) -> None:
@@ -93,7 +97,6 @@ def test_a_lapsed_run_is_queued_again_by_any_worker_that_lives(settings: WorkerS
     with writing(engine) as session:
         assert runs.claim(session, worker="dead", device="cpu", lease_seconds=0.01) is not None
     desk = make_desk(settings, engine, quick)
-    desk.ring = lambda run_id: desk.serve()
     desk.open()
     eventually(lambda: statuses(engine) == ["completed"])
     desk.close()

@@ -151,6 +151,11 @@ def test_a_killed_training_process_is_started_again(bench: Bench) -> None:
     assert bench.carry_out("report('completed')").status == "completed"
 
 
+def test_a_killed_student_is_no_different(bench: Bench) -> None:
+    assert bench.carry_out("report('failed', kind='killed', message='A process ended abruptly.')").status == "queued"
+    assert bench.attempt_outcome() == "killed"
+
+
 def test_one_that_is_killed_again_and_again_fails_with_advice_on_memory(bench: Bench) -> None:
     run = bench.carry_out_again("os.kill(os.getpid(), signal.SIGKILL)", times=runs.FRUITLESS_ATTEMPTS)
     assert (run.status, run.error_kind) == ("failed", "killed")
