@@ -28,6 +28,7 @@ from app import queueing, tracing
 from app.db import now
 from app.errors import LONGEST_MESSAGE, Conflict, LeaseLost, NotFound
 from app.queueing import PLAIN_CPU, Offer, takeable
+from app.redaction import redact
 from app.statuses import RunStatus
 from app.tables import AttemptRow, EventRow, ExperimentRow, RunRow, TransitionRow
 from app.usage import usage
@@ -98,8 +99,8 @@ class RunError:
     advice: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "message", bounded(self.message, LONGEST_MESSAGE))  # the run's log has all of it
-        object.__setattr__(self, "advice", bounded(self.advice, LONGEST_MESSAGE))
+        object.__setattr__(self, "message", bounded(redact(self.message), LONGEST_MESSAGE))  # the run's log has all of it
+        object.__setattr__(self, "advice", bounded(redact(self.advice), LONGEST_MESSAGE))
 
 
 def create_run(

@@ -26,7 +26,6 @@ from app.artefacts import Store, open_store
 from app.db import now, writing
 from app.errors import LeaseLost
 from app.lifeline import PARENT_VARIABLE
-from app.redaction import redact
 from app.runs import Claim, RunControl, RunError
 from app.structured_logs import log_context
 from opcod.errors import KilledError, ResourceError, UserError
@@ -313,7 +312,7 @@ class Runner:
     def _settle(self, claim: Claim, report: Report, reason: Reason) -> None:
         """Record how the attempt ended."""
         log.info("run %s: the training process ended: %s %s", claim.run_id, report.outcome, report.message)
-        error = RunError(report.kind, redact(report.message).replace("{run}", str(claim.run_id)), redact(report.advice))
+        error = RunError(report.kind, report.message.replace("{run}", str(claim.run_id)), report.advice)
         if report.outcome == "completed":
             self._record(claim, lambda session: runs.finish(session, claim, "completed"))
         elif report.outcome == "stopped" and reason == "stop":

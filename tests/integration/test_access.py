@@ -8,13 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, update
 from sqlmodel import col, select
 
-from app.access import links, rules
+from app.access import links, rules, tokens
 from app.access.gate import safe_next
 from app.access.marks import hashed
 from app.access.person import Person, Role
@@ -25,6 +26,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.tables import RunRow, SweepRow
 from tests.browser.seeding import Story, queue_run
+from tests.integration.service import served
 from tests.people import PASSWORD, add_person, csrf_in, make_token, routes_of, sign_in, signed_in
 
 HTML = {"accept": "text/html"}
@@ -520,3 +522,20 @@ def test_on_this_machine_without_passwords_one_does_everything_as_user(tmp_path:
         assert refused.status_code == 403
         assert "OPCOD_AUTH=password" in refused.text
     app.state.engine.dispose()
+
+
+def test_a_live_stream_ends_for_who_may_no_longer_see_it(
+    app: FastAPI, engine: Engine, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.access.gate.RECHECK_SECONDS", 0.05)
+    guest = add_person(engine, "uma", "viewer")
+    token = make_token(engine, guest, "read")
+    with served(app) as url, httpx.stream("GET", f"{url}/api/v1/runs/{run_id}/events", headers=bearer(token), timeout=20) as stream:
+        lines = stream.iter_lines()
+        assert stream.status_code == 200
+        assert next(lines)
+        with writing(engine) as session:
+            (held,) = tokens.of_person(session, guest.id)
+            tokens.revoke(session, guest, held.id or 0)
+        for _ in lines:
+            pass  # it ends, and cleanly: a broken answer would raise
