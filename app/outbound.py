@@ -12,7 +12,6 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from urllib.parse import urlsplit
 
 import anyio
@@ -102,13 +101,6 @@ async def send(
     except TimeoutError:
         raise httpx.ReadTimeout(f"No whole answer within {timeout:g} s.") from None
     return Reply(response.status_code, bytes(body[:ANSWER_BYTES]).decode("utf-8", "replace"), time.monotonic() - began)
-
-
-def send_blocking(
-    url: str, content: bytes, headers: Mapping[str, str], *, allow: Sequence[str] = (), timeout: float = TIMEOUT_SECONDS
-) -> Reply:
-    """`send`, for a thread that runs no event loop."""
-    return anyio.run(partial(send, url, content, headers, allow=allow, timeout=timeout))
 
 
 class GuardedTransport(httpx.AsyncHTTPTransport):

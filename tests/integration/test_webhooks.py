@@ -28,6 +28,7 @@ from app.webhooks import delivery, registry
 from app.webhooks.tables import DeliveryRow, WebhookRow
 from opcod.events import GateDecided
 from opcod.types import GateDecision
+from tests.loops import run
 from tests.unit.app.factories import claimed, queued_run, story
 
 
@@ -95,7 +96,7 @@ def make(client: TestClient, receiver: Receiver, *events: str) -> dict[str, Any]
 
 
 def deliver(engine: Engine, settings: Settings) -> int:
-    return anyio.run(delivery.deliver, engine, settings)
+    return run(delivery.deliver, engine, settings)
 
 
 def hurry(engine: Engine) -> None:
@@ -191,7 +192,7 @@ def test_of_two_servers_one_sends(client: TestClient, engine: Engine, settings: 
             for _ in range(2):
                 tasks.start_soon(delivery.deliver, engine, settings)
 
-    anyio.run(both)
+    run(both)
     assert len(receiver.got) == 5
 
 

@@ -13,6 +13,7 @@ from app.db import writing
 from app.ingest import ingest
 from app.live import Bell, Told, Viewer
 from app.runs import Claim
+from tests.loops import run
 from tests.unit.app.factories import claimed, exchange, queued_run
 
 
@@ -50,7 +51,7 @@ def test_sql_is_asked_once_for_all_who_watch_a_run(lasting_engine: Engine) -> No
             viewer.__exit__(None, None, None)
         assert not bell._feeds  # nothing is kept for nobody
 
-    asyncio.run(watch())
+    run(watch)
 
 
 def test_one_who_comes_late_or_falls_behind_misses_nothing(lasting_engine: Engine) -> None:
@@ -70,7 +71,7 @@ def test_one_who_comes_late_or_falls_behind_misses_nothing(lasting_engine: Engin
             behind = await collect(slow, 3002)
             return fast, behind[2:]
 
-    quick, slow = asyncio.run(watch())
+    quick, slow = run(watch)
     expected = [1000 * batch + 100 + index for batch in range(5) for index in range(600)]
     assert [row.seq for row in quick] == expected
     assert [row.seq for row in slow] == expected
@@ -84,4 +85,4 @@ def test_a_viewer_can_wait_for_a_while_only(lasting_engine: Engine) -> None:
             assert await viewer.next(0.05) == []
             assert viewer.place == 2**40
 
-    asyncio.run(watch())
+    run(watch)

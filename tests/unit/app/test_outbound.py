@@ -10,11 +10,11 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
-import anyio
 import httpx
 import pytest
 
-from app.outbound import ANSWER_BYTES, OutboundRefused, Reply, check_url, resolve, send, send_blocking
+from app.outbound import ANSWER_BYTES, OutboundRefused, Reply, check_url, resolve, send
+from tests.loops import run
 
 PUBLIC = "93.184.216.34"
 
@@ -51,7 +51,7 @@ def endpoint() -> Iterator[int]:
 
 
 def post(url: str, **named: Any) -> Reply:
-    return anyio.run(partial(send, url, b"{}", {"X-Signed": "1"}, **named))
+    return run(partial(send, url, b"{}", {"X-Signed": "1"}, **named))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,6 @@ def test_redirects_are_told_and_not_followed_and_long_answers_are_cut(endpoint: 
 def test_one_that_trickles_is_given_up(endpoint: int) -> None:
     with pytest.raises(httpx.ReadTimeout):
         post(f"http://127.0.0.1:{endpoint}/slow", allow=["127.0.0.1"], timeout=0.2)
-    assert send_blocking(f"http://127.0.0.1:{endpoint}/", b"", {}, allow=["127.0.0.1"]).status == 200
 
 
 def test_this_machines_resolver_is_asked() -> None:

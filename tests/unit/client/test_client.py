@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import anyio
 import httpx
 import pytest
 
 from app.client import AsyncClient, Client, ServiceError, asynchronous, synchronous
 from app.client.generate import SOURCE, TARGET, blocking
+from tests.loops import run
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -83,7 +83,7 @@ def test_the_awaiting_client_does_the_same() -> None:
         async with AsyncClient("http://studio", transport=httpx.MockTransport(breaking_server(seen))) as studio:
             return [event.id async for event in studio.follow(7)]
 
-    assert anyio.run(go) == [1, 2, 3]
+    assert run(go) == [1, 2, 3]
     assert seen == ["0", "2", "2"]
 
 
