@@ -17,8 +17,8 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from app import shapes
 from app.errors import Fault, Invalid, NotFound
+from app.queueing import behind, place_of, waiting
 from app.run_summaries import summarise
-from app.runs import queued
 from app.tables import (
     BreakRescueRow,
     CheckpointRow,
@@ -126,9 +126,16 @@ def run_summaries(session: Session, run_ids: Sequence[int]) -> list[shapes.Run]:
     return summarise(session, session.exec(select(RunRow).where(col(RunRow.id).in_(run_ids), col(RunRow.deleted_at).is_(None))).all())
 
 
-def queue(session: Session) -> shapes.Listing[shapes.Run]:
-    """Waiting runs, the next one first."""
-    return shapes.Listing(items=summarise(session, queued(session)))
+def queue(session: Session, *, after: str | None = None, limit: int | None = None) -> shapes.Listing[shapes.Run]:
+    """Waiting runs, the next one first; `after` is a place in the queue's order.
+
+    Raises:
+        Invalid: `after` is no place.
+    """
+    rows = waiting() if not after else waiting().where(behind(after))
+    found = session.exec(rows if limit is None else rows.limit(limit + 1)).all()
+    shown = found if limit is None else found[:limit]
+    return shapes.Listing(items=summarise(session, shown), next_cursor=place_of(shown[-1]) if len(found) > len(shown) else None)
 
 
 def outcomes(session: Session, run_id: int) -> dict[str, int]:

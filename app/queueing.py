@@ -8,20 +8,22 @@ each other owner go before it. So an owner who queues fifty runs does not shut o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_
+from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, Fault, Invalid, NotFound
 from app.tables import RunRow, WorkerRow
 from opcod.config import ExperimentConfig
 
 CPU = "cpu"
 GPU = "gpu"
+_PLACE = re.compile(r"(-?[0-9]{1,9})_(-?[0-9]{1,18}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,3})?)_([0-9]{1,9})")
 ORDER = (col(RunRow.priority).desc(), col(RunRow.turn), col(RunRow.id))
 
 
@@ -80,6 +82,26 @@ def takeable(offer: Offer) -> Sequence[ColumnElement[bool]]:
 def waiting() -> SelectOfScalar[RunRow]:
     """The queue in order."""
     return select(RunRow).where(col(RunRow.status) == "queued").order_by(*ORDER)
+
+
+def place_of(run: RunRow) -> str:
+    """Where a run stands in the queue's order, as a cursor: it holds although runs before it come and go."""
+    return f"{run.priority}_{run.turn!r}_{run.id}"
+
+
+def behind(place: str) -> ColumnElement[bool]:
+    """Runs that stand behind a place.
+
+    Raises:
+        Invalid: it is no place of ours.
+    """
+    found = _PLACE.fullmatch(place)
+    if found is None:
+        raise Invalid([Fault("cursor", f"{place[:40]!r} is no cursor of the queue.", "Give back the `next_cursor` of the page before.")])
+    priority, turn, run_id = int(found[1]), float(found[2]), int(found[3])
+    same = col(RunRow.priority) == priority
+    later = or_(col(RunRow.turn) > turn, and_(col(RunRow.turn) == turn, col(RunRow.id) > run_id))
+    return or_(col(RunRow.priority) < priority, and_(same, later))
 
 
 def next_turn(session: Session, owner: str, held: Sequence[str]) -> float:

@@ -96,9 +96,9 @@ def run_list(
 
 
 @router.get("/queue", **POLLED)
-def queue(session: Reader) -> shapes.Listing[shapes.Run]:
+def queue(session: Reader, cursor: Cursor = None, limit: Limit = 200) -> shapes.Listing[shapes.Run]:
     """Waiting runs, the next one first. Owners take turns; a higher priority goes before them."""
-    return queries.queue(session)
+    return queries.queue(session, after=cursor, limit=limit)
 
 
 @router.get("/runs/{run_id}", **POLLED)

@@ -53,7 +53,9 @@ def differences(found: Outcome, expected: Outcome) -> list[str]:
             continue
         lost, added = [row for row in rows if row not in mine], [row for row in mine if row not in rows]
         doubled = sorted({row for row in mine if mine.count(row) > rows.count(row)} - set(added))
-        lines += [f"{kind}, {what}: {row[:300]}" for what, some in (("lost", lost), ("new", added), ("doubled", doubled)) for row in some[:3]]
+        lines += [
+            f"{kind}, {what}: {row[:300]}" for what, some in (("lost", lost), ("new", added), ("doubled", doubled)) for row in some[:3]
+        ]
         if not (lost or added or doubled):
             lines.append(f"{kind}: another order")
     return lines
@@ -64,14 +66,18 @@ def left_behind(engine: Engine, run_id: int, folder: Path) -> list[str]:
     faults = []
     with reading(engine) as session:
         run = session.get_one(tables.RunRow, run_id)
-        history = session.exec(select(tables.TransitionRow).where(tables.TransitionRow.run_id == run_id).order_by(col(tables.TransitionRow.id))).all()
-        attempts = session.exec(select(tables.AttemptRow).where(tables.AttemptRow.run_id == run_id).order_by(col(tables.AttemptRow.id))).all()
-        events = session.exec(
-            select(tables.EventRow).where(tables.EventRow.run_id == run_id, col(tables.EventRow.seq).is_not(None)).order_by(col(tables.EventRow.id))
+        history = session.exec(
+            select(tables.TransitionRow).where(tables.TransitionRow.run_id == run_id).order_by(col(tables.TransitionRow.id))
         ).all()
-        saved = {
-            row.path: row for row in session.exec(select(tables.CheckpointRow).where(tables.CheckpointRow.run_id == run_id)).all()
-        }
+        attempts = session.exec(
+            select(tables.AttemptRow).where(tables.AttemptRow.run_id == run_id).order_by(col(tables.AttemptRow.id))
+        ).all()
+        events = session.exec(
+            select(tables.EventRow)
+            .where(tables.EventRow.run_id == run_id, col(tables.EventRow.seq).is_not(None))
+            .order_by(col(tables.EventRow.id))
+        ).all()
+        saved = {row.path: row for row in session.exec(select(tables.CheckpointRow).where(tables.CheckpointRow.run_id == run_id)).all()}
     before = None
     for change in history:
         if change.from_status != before or change.to_status not in LEGAL[before]:  # type: ignore[index]

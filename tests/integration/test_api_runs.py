@@ -64,6 +64,20 @@ def test_a_new_run_waits_in_the_queue(client: TestClient, experiment_id: int) ->
     assert (run["error"], run["started_at"], run["ended_at"]) == (None, None, None)
 
 
+def test_the_queue_is_paged_and_keeps_its_place_while_runs_before_it_go(client: TestClient, experiment_id: int) -> None:
+    ids = [client.post(f"/experiments/{experiment_id}/runs").json()["id"] for _ in range(5)]
+    client.patch(f"/runs/{ids[4]}", json={"priority": 7})
+    client.patch(f"/runs/{ids[0]}", json={"priority": -3})
+    order = [ids[4], ids[1], ids[2], ids[3], ids[0]]
+    assert [run["id"] for run in client.get("/queue").json()["items"]] == order
+    page = client.get("/queue?limit=2").json()
+    assert [run["id"] for run in page["items"]] == order[:2]
+    client.post(f"/runs/{order[1]}:stop")
+    rest = client.get("/queue", params={"limit": 5, "cursor": page["next_cursor"]}).json()
+    assert ([run["id"] for run in rest["items"]], rest["next_cursor"]) == (order[2:], None)
+    assert client.get("/queue?cursor=7").status_code == 422
+
+
 def test_runs_are_listed_newest_first_and_filtered_by_status(client: TestClient, experiment_id: int) -> None:
     ids = [client.post(f"/experiments/{experiment_id}/runs").json()["id"] for _ in range(3)]
     client.post(f"/runs/{ids[0]}:stop")
