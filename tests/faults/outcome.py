@@ -82,7 +82,7 @@ def left_behind(engine: Engine, run_id: int, folder: Path) -> list[str]:
     for change in history:
         if change.from_status != before or change.to_status not in LEGAL[before]:  # type: ignore[index]
             faults.append(f"the history goes from {before} by {change.from_status} -> {change.to_status}")
-        before = change.to_status  # type: ignore[assignment]
+        before = change.to_status
     if run.status != "completed" or before != "completed":
         faults.append(f"the run is {run.status}, its history ends with {before}")
     if run.attempt_id is not None or run.lease_until is not None:
@@ -105,7 +105,7 @@ def left_behind(engine: Engine, run_id: int, folder: Path) -> list[str]:
 def _rows(session: Session, model: type[SQLModel], run_id: int) -> list[str]:
     """The run's rows as text, in the order of their numbers."""
     table: Table = model.__table__  # type: ignore[attr-defined]
-    query = select(*(column for column in table.columns if column.name not in ARRIVAL)).where(table.columns["run_id"] == run_id)  # type: ignore[call-overload]
+    query = select(*(column for column in table.columns if column.name not in ARRIVAL)).where(table.columns["run_id"] == run_id)
     rows = [dict(row._mapping) for row in session.execute(query).all()]
     kept = sorted((row for row in rows if _is_fact(model, row)), key=lambda row: (row["seq"], row.get("name", "")))
     return [json.dumps(row, sort_keys=True, default=str) for row in kept]
