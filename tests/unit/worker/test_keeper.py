@@ -28,6 +28,7 @@ from worker.settings import WorkerSettings
 
 SCRIPT = (
     PRELUDE
+    + f"sys.path.insert(0, {str(Path(__file__).parents[3])!r})\n"
     + """
 from tests.unit.worker.checkpoint_files import newest_whole, write_checkpoint
 folder = assignment.folder
