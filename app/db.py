@@ -17,9 +17,10 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, create_engine
+from sqlmodel import Session, SQLModel, create_engine
 
 from opcod.plain_text import storable
 
@@ -103,6 +104,11 @@ def writing(engine: Engine) -> Iterator[Session]:
     """
     with Session(engine.execution_options(writes=True), expire_on_commit=False) as session, session.begin():
         yield session
+
+
+def insert_into(session: Session, table: type[SQLModel]) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that knows of conflicts (``on_conflict_do_nothing``, ``on_conflict_do_update``), as the session's database writes it."""
+    return postgresql.insert(table) if session.get_bind().dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def migrate(engine: Engine) -> None:

@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 
 from app import labels, shapes
 from app.errors import NotFound
+from app.queries import next_cursor
 from app.tables import ExchangeLabelRow, ExchangeRow, FeedbackRow
 
 NO_FEEDBACK = "none"
@@ -72,8 +73,7 @@ def exchanges(
     if until is not None:
         rows = rows.where(col(ExchangeRow.id) <= until)
     found = session.exec(rows.limit(limit + 1)).all()
-    cursor = str(found[limit - 1].id) if len(found) > limit else None
-    return shapes.Listing(items=_shapes(session, run_id, found[:limit]), next_cursor=cursor)
+    return shapes.Listing(items=_shapes(session, run_id, found[:limit]), next_cursor=next_cursor(found, limit))
 
 
 def exchange(session: Session, exchange_id: int) -> shapes.ExchangeDetail:

@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from app import roots
+from app.db import insert_into
 from app.errors import Fault, Invalid
 from app.tables import DomainRow, ExperimentRow, StudentRow
 from opcod.config import DomainConfig, ExperimentConfig, StudentConfig, config_faults, load_preset, merge
@@ -124,15 +124,14 @@ def create(session: Session, config: ExperimentConfig, *, preset: str | None = N
 
 def _remember(session: Session, config: ExperimentConfig) -> None:
     """Keep the students and domains that the experiment names in the library."""
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     for student in config.students:
         row = StudentRow(name=student.name, model=student.model, native_domain=student.native_domain)
-        session.exec(dialect.insert(StudentRow).values(row.model_dump(exclude={"id"})).on_conflict_do_nothing())
+        session.exec(insert_into(session, StudentRow).values(row.model_dump(exclude={"id"})).on_conflict_do_nothing())
     for domain in config.domains:
         kept = DomainRow(
             name=domain.name, train=domain.train, validation=domain.validation, test=domain.test, verifier=domain.verifier.kind
         )
-        session.exec(dialect.insert(DomainRow).values(kept.model_dump(exclude={"id"})).on_conflict_do_nothing())
+        session.exec(insert_into(session, DomainRow).values(kept.model_dump(exclude={"id"})).on_conflict_do_nothing())
 
 
 def _help(path: str) -> str:

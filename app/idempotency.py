@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
-from app.db import now
+from app.db import insert_into, now
 from app.errors import Fault, Invalid
 from app.tables import IdempotencyKeyRow
 
@@ -69,9 +68,8 @@ def once(session: Session, asked: Asked, make: Callable[[], int]) -> tuple[int, 
     """
     if asked.key is None:
         return make(), True
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     mine = {"person": asked.person, "key": asked.key, "fingerprint": asked.fingerprint, "created_at": now()}
-    taking = dialect.insert(IdempotencyKeyRow).values(**mine, resource_id=0).on_conflict_do_nothing()
+    taking = insert_into(session, IdempotencyKeyRow).values(**mine, resource_id=0).on_conflict_do_nothing()
     if session.exec(taking.returning(col(IdempotencyKeyRow.key))).first() is None:  # PostgreSQL has waited for the other's end
         found = earlier(session, asked)
         assert found is not None

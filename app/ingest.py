@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Insert, insert, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import insert, update
 from sqlmodel import Session, SQLModel, col, select
 
+from app.db import insert_into
 from app.runs import hold
 from app.tables import (
     AttemptRow,
@@ -64,7 +64,7 @@ def ingest(session: Session, run_id: int, token: int, events: Sequence[Event]) -
     summaries = [{"run_id": run_id, "seq": event.seq, "kind": event.kind, "data": _summary(event), "at": event.at} for event in events]
     if not summaries:
         return 0
-    stored = session.exec(_insert_new(session, EventRow).returning(col(EventRow.seq)), params=summaries)
+    stored = session.exec(insert_into(session, EventRow).on_conflict_do_nothing().returning(col(EventRow.seq)), params=summaries)
     unknown = {row[0] for row in stored}
     fresh = []
     for event in events:
@@ -75,7 +75,7 @@ def ingest(session: Session, run_id: int, token: int, events: Sequence[Event]) -
     for event in fresh:
         _collect(run, token, event, rows)
     for table, batch in rows.items():
-        session.exec(_insert_new(session, table) if table is StudentRow else insert(table), params=batch)
+        session.exec(insert_into(session, table).on_conflict_do_nothing() if table is StudentRow else insert(table), params=batch)
     for event in fresh:
         if isinstance(event, GateDecided):
             _tell_gate(session, run, event)
@@ -99,13 +99,6 @@ def _tell_gate(session: Session, run: RunRow, event: GateDecided) -> None:
     if before is not None and bool(before) != bool(gate.domains):
         data = {"round": gate.round, "tutor": gate.tutor, "open": bool(gate.domains), "gap": gate.gap, "threshold": gate.threshold}
         outbox.tell(session, "gate.changed", run, {"gate": data})
-
-
-def _insert_new(session: Session, table: type[SQLModel]) -> Insert:
-    """INSERT that passes over rows whose key is taken."""
-    if session.get_bind().dialect.name == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing()
-    return sqlite.insert(table).on_conflict_do_nothing()
 
 
 def _summary(event: Event) -> Row:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import delete, func
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from app import shapes
-from app.db import now
+from app.db import insert_into, now
 from app.errors import Fault, Invalid, NotFound
 from app.tables import ExchangeLabelRow, ExchangeRow
 
@@ -43,9 +42,8 @@ def put(session: Session, exchange_id: int, label: str, person: str) -> None:
     count = session.exec(select(func.count()).where(col(ExchangeLabelRow.exchange_id) == exchange_id)).one()
     if count >= MOST:
         raise Invalid([Fault("label", f"The exchange has {count} labels already.", "Take some off first.")])
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     row = {"exchange_id": exchange_id, "label": label, "person": person, "at": now()}
-    session.exec(dialect.insert(ExchangeLabelRow).values(**row).on_conflict_do_nothing())
+    session.exec(insert_into(session, ExchangeLabelRow).values(**row).on_conflict_do_nothing())
 
 
 def remove(session: Session, exchange_id: int, label: str) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import get_args
 
-from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app import notices, queries, shapes
@@ -19,9 +18,9 @@ from app.remembered import experiments
 from app.run_summaries import latest_gates
 from app.runs import ENDED
 from app.statuses import RunStatus
-from app.tables import EventRow, GateDecisionRow, RunRow
+from app.tables import GateDecisionRow, RunRow
 from app.usage import usage
-from app.web.contexts import LIVE, Cast, Verdict, cast_of
+from app.web.contexts import LIVE, Cast, Verdict, cast_of, hue_of
 from app.web.results import RunResults, run_results
 
 PAGE = 50
@@ -155,7 +154,7 @@ class RunPage:
 
 def runs_list(session: Session, chosen: RunsFilter = EVERYTHING) -> RunsList:
     """The newest runs that the filter leaves."""
-    cursor = session.exec(select(func.max(col(EventRow.id)))).one() or 0
+    cursor = queries.newest_arrival(session)
     statuses = get_args(RunStatus)
     chosen = replace(chosen, status=chosen.status if chosen.status in statuses else "")
     listing = queries.run_list(
@@ -256,7 +255,8 @@ def get_cast(session: Session, run_id: int) -> Cast:
 
 
 def _line(run: shapes.Run, gates: Mapping[tuple[int, str], GateDecisionRow]) -> RunLine:
-    hues = {student.name: index % 6 + 1 for index, student in enumerate(run.students)}
+    names = [student.name for student in run.students]
+    hues = {name: hue_of(name, names) for name in names}
     students = []
     for student in run.students:
         scores = student.scores

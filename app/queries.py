@@ -118,7 +118,7 @@ def run_list(
     if before is not None:
         rows = rows.where(col(RunRow.id) < before)
     found = session.exec(rows.limit(limit + 1)).all()
-    return shapes.Listing(items=summarise(session, found[:limit]), next_cursor=_next(found, limit))
+    return shapes.Listing(items=summarise(session, found[:limit]), next_cursor=next_cursor(found, limit))
 
 
 def run_summaries(session: Session, run_ids: Sequence[int]) -> list[shapes.Run]:
@@ -180,6 +180,11 @@ def metric_rows(run_id: int, names: Sequence[str]) -> SelectOfScalar[MetricRow]:
     return rows
 
 
+def newest_arrival(session: Session) -> int:
+    """The newest arrival number of all runs' live streams: what a list that is read afterwards already shows; 0 where there is none."""
+    return session.exec(select(func.max(col(EventRow.id)))).one() or 0
+
+
 def last_arrival(session: Session, run_id: int) -> int:
     """The newest arrival number of the run's live stream; 0 where there is none."""
     return session.exec(select(func.max(col(EventRow.id))).where(col(EventRow.run_id) == run_id)).one() or 0
@@ -209,7 +214,7 @@ def break_rescues(session: Session, run_id: int, *, after: int | None = None, li
         )
         for row in found[:limit]
     ]
-    return shapes.Listing(items=items, next_cursor=_next(found, limit))
+    return shapes.Listing(items=items, next_cursor=next_cursor(found, limit))
 
 
 def checkpoints(session: Session, run_id: int, *, after: int | None = None, limit: int = 1000) -> shapes.Listing[shapes.CheckpointShape]:
@@ -242,10 +247,11 @@ def _get(session: Session, table: type[R], key: int, what: str) -> R:
 
 def _page(session: Session, rows: SelectOfScalar[R], limit: int, shape: type[S]) -> shapes.Listing[S]:
     found = session.exec(rows.limit(limit + 1)).all()
-    return shapes.Listing(items=[shape.model_validate(row) for row in found[:limit]], next_cursor=_next(found, limit))
+    return shapes.Listing(items=[shape.model_validate(row) for row in found[:limit]], next_cursor=next_cursor(found, limit))
 
 
-def _next(found: Sequence[Any], limit: int) -> str | None:
+def next_cursor(found: Sequence[Any], limit: int) -> str | None:
+    """Where a list goes on whose query asked for one row more than `limit`; None at its end."""
     return str(found[limit - 1].id) if len(found) > limit else None
 
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import case, delete
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from app.access.tables import TryRow
-from app.db import now
+from app.db import insert_into, now
 
 WINDOW = timedelta(minutes=15)
 PER_NAME = 10
@@ -47,8 +46,7 @@ def forgive(session: Session, name: str) -> None:
 def _count(session: Session, key: str, most: int) -> Wait | None:
     moment = now()
     over = col(TryRow.began_at) <= moment - WINDOW
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    counted = dialect.insert(TryRow).values(key=key, began_at=moment, count=1)
+    counted = insert_into(session, TryRow).values(key=key, began_at=moment, count=1)
     counted = counted.on_conflict_do_update(
         index_elements=["key"],
         set_={"count": case((over, 1), else_=col(TryRow.count) + 1), "began_at": case((over, moment), else_=col(TryRow.began_at))},

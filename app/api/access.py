@@ -12,7 +12,7 @@ from app import queries, shapes
 from app.access import audit, links, people, tokens
 from app.access.person import Role, Scope
 from app.access.shapes import AuditEntry, Invitation, LinkShape, Me, NewTokenShape, PersonShape, TokenShape
-from app.access.tables import AuditRow, LinkRow, PersonRow, TokenRow
+from app.access.tables import LinkRow
 from app.api.dependencies import LARGEST_ID, CurrentAdmin, CurrentEngine, CurrentPerson, CurrentSettings, Cursor, Limit, Reader
 from app.db import writing
 from app.errors import Refused
@@ -61,7 +61,7 @@ def me(person: CurrentPerson, settings: CurrentSettings) -> Me:
 def token_list(person: CurrentPerson, session: Reader, cursor: Cursor = None, limit: Limit = 50) -> shapes.Listing[TokenShape]:
     """Your tokens, revoked and expired ones too, newest first."""
     rows = tokens.of_person(session, person.id, before=queries.cursor(cursor), limit=limit)
-    return shapes.Listing(items=[TokenShape.model_validate(row) for row in rows[:limit]], next_cursor=_next(rows, limit))
+    return shapes.Listing(items=[TokenShape.model_validate(row) for row in rows[:limit]], next_cursor=queries.next_cursor(rows, limit))
 
 
 @router.post("/tokens", status_code=status.HTTP_201_CREATED)
@@ -85,7 +85,7 @@ def token_delete(token_id: Id, person: CurrentPerson, engine: CurrentEngine) -> 
 def people_list(_: CurrentAdmin, session: Reader, cursor: Cursor = None, limit: Limit = 50) -> shapes.Listing[PersonShape]:
     """Everybody who may sign in, or might again, newest first."""
     rows = people.listed(session, before=queries.cursor(cursor), limit=limit)
-    return shapes.Listing(items=[PersonShape.model_validate(row) for row in rows[:limit]], next_cursor=_next(rows, limit))
+    return shapes.Listing(items=[PersonShape.model_validate(row) for row in rows[:limit]], next_cursor=queries.next_cursor(rows, limit))
 
 
 @router.patch("/people/{name}")
@@ -141,13 +141,9 @@ def audit_list(
 ) -> shapes.Listing[AuditEntry]:
     """Who did what, newest first."""
     rows = audit.entries(session, who=who, action=action, before=cursor, limit=limit)
-    return shapes.Listing(items=[AuditEntry.model_validate(row) for row in rows[:limit]], next_cursor=_next(rows, limit))
+    return shapes.Listing(items=[AuditEntry.model_validate(row) for row in rows[:limit]], next_cursor=queries.next_cursor(rows, limit))
 
 
 def _link(row: LinkRow, path: str, request: Request, settings: Settings) -> LinkShape:
     url = (settings.public_url or str(request.base_url).rstrip("/")) + path
     return LinkShape(id=row.id or 0, url=url, purpose=row.purpose, role=row.role, expires_at=row.expires_at)
-
-
-def _next(rows: list[AuditRow] | list[TokenRow] | list[PersonRow], limit: int) -> str | None:
-    return str(rows[limit - 1].id) if len(rows) > limit else None

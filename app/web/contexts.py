@@ -14,6 +14,11 @@ LIVE = ("queued", "starting", "running", "pausing", "stopping")
 """A run in one of these changes without its owner's doing."""
 
 
+def hue_of(student: str | None, students: Sequence[str]) -> int:
+    """A student's hue: its place among the run's students; 0 for none of them."""
+    return students.index(student) % HUES + 1 if student in students else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Cast:
     """The students and domains of an experiment, in its order; a student's hue is its place."""
@@ -25,7 +30,7 @@ class Cast:
     native: Mapping[str, str | None]
 
     def hue(self, student: str | None) -> int:
-        return self.students.index(student) % HUES + 1 if student in self.students else 0
+        return hue_of(student, self.students)
 
     def hued(self, students: Sequence[str]) -> tuple[tuple[str, int], ...]:
         return tuple((name, self.hue(name)) for name in students)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from app.errors import Conflict
 
 MOST_FIELDS = 5_000
 """Of one form; the largest experiment needs under a thousand."""
@@ -23,6 +26,15 @@ Pairs = Annotated[list[tuple[str, str]], Depends(_pairs)]
 def wants_fragment(request: Request) -> bool:
     """Whether htmx asks, and will swap a part of the page."""
     return request.headers.get("hx-request") == "true"
+
+
+def refusal(change: Callable[[], object]) -> Conflict | None:
+    """Do it; what a run's state has against it."""
+    try:
+        change()
+    except Conflict as conflict:
+        return conflict
+    return None
 
 
 def go_to(request: Request, address: str) -> Response:

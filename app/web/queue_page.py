@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app import queries, shapes
@@ -13,8 +12,8 @@ from app.db import now
 from app.errors import Conflict
 from app.queueing import Needs
 from app.runs import HELD
-from app.tables import AttemptRow, EventRow, RunRow, WorkerRow
-from app.web.contexts import HUES
+from app.tables import AttemptRow, RunRow, WorkerRow
+from app.web.contexts import hue_of
 from app.workers import SILENT_AFTER
 
 REMEMBERED = timedelta(days=1)
@@ -72,7 +71,7 @@ class WorkersPage:
 
 def queue_page(session: Session, *, refused: Conflict | None = None) -> QueuePage:
     """The queue; `refused` is a move that the run's status did not allow."""
-    cursor = session.exec(select(func.max(col(EventRow.id)))).one() or 0
+    cursor = queries.newest_arrival(session)
     waiting = queries.queue(session).items
     since = dict(session.exec(select(col(RunRow.id), col(RunRow.queued_at)).where(col(RunRow.status) == "queued")).all())
     lines = tuple(
@@ -114,5 +113,4 @@ def _held(session: Session) -> tuple[HeldLine, ...]:
 
 
 def _phase_hue(run: shapes.Run | None) -> int:
-    names = [student.name for student in run.students] if run else []
-    return names.index(run.progress.phase) % HUES + 1 if run and run.progress.phase in names else 0
+    return hue_of(run.progress.phase, [student.name for student in run.students]) if run else 0

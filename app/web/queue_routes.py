@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
+from sqlalchemy import Engine
 
 from app import launching
 from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Reader
 from app.db import reading
-from app.errors import Conflict
 from app.templating import render
-from app.web.deps import go_to, wants_fragment
+from app.web.deps import go_to, refusal, wants_fragment
 from app.web.queue_page import queue_page, workers_page
 
 router = APIRouter()
@@ -40,11 +41,12 @@ def move(
     position: Annotated[int, Form(ge=1, le=1_000_000)],
 ) -> Response:
     """Put a waiting run at a place in the queue."""
-    refused = None
-    try:
-        launching.move(engine, settings.broker_url, run_id, position)
-    except Conflict as conflict:
-        refused = conflict
+    return change_queue(request, engine, lambda: launching.move(engine, settings.broker_url, run_id, position))
+
+
+def change_queue(request: Request, engine: Engine, change: Callable[[], object]) -> Response:
+    """Do it and show the queue as it then is; where a run's state refuses, with what it says."""
+    refused = refusal(change)
     if not wants_fragment(request):
         return go_to(request, "/queue")
     with reading(engine) as session:

@@ -17,12 +17,12 @@ from app import launching, queries
 from app.api.dependencies import CurrentBell, CurrentEngine, CurrentPerson, CurrentSettings, Reader
 from app.api.runs import RunChange
 from app.db import reading
-from app.errors import Conflict, Forbidden
+from app.errors import Forbidden
 from app.page_queries import RunsFilter, RunsList, results_of, run_filing, run_head, run_history, run_page, runs_list
 from app.templating import render
-from app.web.deps import go_to, stream_start, wants_fragment
+from app.web.deps import go_to, refusal, stream_start, wants_fragment
 from app.web.exchange_pages import whole
-from app.web.queue_page import queue_page
+from app.web.queue_routes import change_queue
 from app.web.series import series
 from app.web.shared import shared, version_of_run, version_of_runs
 from app.web.streams import list_stream, run_stream
@@ -118,11 +118,7 @@ def stop(request: Request, run_id: int, engine: CurrentEngine, settings: Current
     """Ask the run to stop; from the queue's page (`to=queue`) with the queue as the answer."""
     if to != "queue":
         return _change(request, run_id, engine, lambda: launching.stop(engine, settings.broker_url, run_id, actor=person.name))
-    refused = _refusal(lambda: launching.stop(engine, settings.broker_url, run_id, actor=person.name))
-    if not wants_fragment(request):
-        return go_to(request, "/queue")
-    with reading(engine) as session:
-        return render(request, "partials/queue.html", queue=queue_page(session, refused=refused), status=409 if refused else 200)
+    return change_queue(request, engine, lambda: launching.stop(engine, settings.broker_url, run_id, actor=person.name))
 
 
 @router.post("/runs/{run_id:int}/resume")
@@ -184,18 +180,9 @@ def _change(request: Request, run_id: int, engine: Engine, change: Callable[[], 
     if not wants_fragment(request):
         change()
         return go_to(request, f"/runs/{run_id}")
-    refused = _refusal(change)
+    refused = refusal(change)
     with reading(engine) as session:
         return render(request, "partials/run_head.html", head=run_head(session, run_id, refused=refused), status=409 if refused else 200)
-
-
-def _refusal(change: Callable[[], object]) -> Conflict | None:
-    """Do it; what the run's state has against it."""
-    try:
-        change()
-    except Conflict as conflict:
-        return conflict
-    return None
 
 
 def _runs_list(session: Session, chosen: RunsFilter) -> RunsList:

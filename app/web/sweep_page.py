@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from sqlalchemy import func
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
-from app import shapes, sweeps
+from app import queries, shapes, sweeps
 from app.ablations import ABLATIONS, Ablation
 from app.errors import Fault, Invalid
 from app.page_queries import RunLine, run_lines
 from app.sweep_points import MOST_POINTS, Point, SweepPlan, points
-from app.tables import EventRow
 from opcod.config import parse_yaml, preset_names
 from opcod.errors import UserError
 
@@ -105,7 +103,7 @@ EXAMPLE_GRID = "method.gate.threshold: [0.05, 0.1, 0.2, 0.4]\n"
 
 def sweeps_list(session: Session, *, before: int | None = None) -> SweepsList:
     """The newest sweeps; `before` pages to older ones."""
-    cursor = session.exec(select(func.max(col(EventRow.id)))).one() or 0
+    cursor = queries.newest_arrival(session)
     listing = sweeps.listing(session, before=before, limit=PAGE)
     return SweepsList(tuple(listing.items), before, listing.next_cursor, cursor)
 
@@ -116,7 +114,7 @@ def sweep_page(session: Session, sweep_id: int) -> SweepPage:
     Raises:
         NotFound
     """
-    cursor = session.exec(select(func.max(col(EventRow.id)))).one() or 0
+    cursor = queries.newest_arrival(session)
     sweep = sweeps.read(session, sweep_id)
     found = {line.run.id: line for line in run_lines(session, [point.run for point in sweep.points if point.run is not None])}
     rows = [(point, found.get(point.run.id) if point.run else None) for point in sweep.points]
