@@ -125,11 +125,14 @@ class Gate:
             return respond(request, problem_of(403, f"You cannot {needed} {means}.", advice="Ask an admin of the studio."))
         thing = None if person.is_admin else rules.changed(request.method, request.scope["path"])
         if thing is not None:
-            owner = await to_thread.run_sync(self._owner, *thing)
+            noun, key = thing
+            if key is None and self._is_owned(noun):
+                return respond(request, problem_of(404, f"There is no such thing among the {noun}."))
+            owner = await to_thread.run_sync(self._owner, noun, key) if key is not None else None
             if owner is not None and not person.may_change(owner):
-                noun = thing[0].removesuffix("s").capitalize()
                 advice = "Make one of your own, or ask them or an admin."
-                return respond(request, problem_of(403, f"{noun} {thing[1]} belongs to {owner}.", advice=advice))
+                words = f"{noun.removesuffix('s').capitalize()} {key} belongs to {owner}."
+                return respond(request, problem_of(403, words, advice=advice))
         return None
 
     def _ask(self, request: Request) -> Response:
@@ -183,11 +186,15 @@ class Gate:
         except DATABASE_AWAY:
             return True
 
+    def _is_owned(self, noun: str) -> bool:
+        table = metadata.tables.get(noun)
+        return table is not None and {"id", "owner"} <= set(table.c.keys())
+
     def _owner(self, noun: str, key: int) -> str | None:
         """Whose it is: asked of whichever table of that name says so."""
-        table = metadata.tables.get(noun)
-        if table is None or not {"id", "owner"} <= set(table.c.keys()):
+        if not self._is_owned(noun):
             return None
+        table = metadata.tables[noun]
         with reading(self._engine) as session:
             return session.scalar(select(table.c.owner).where(table.c.id == key))
 

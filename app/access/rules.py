@@ -18,7 +18,9 @@ ADMIN_VERBS = ("move",)
 HARMLESS = ("/experiments/form", "/experiments/validate", "/sweeps/check")
 """They are sent while somebody types, and change nothing: not written down."""
 
-_THING = re.compile(r"(?:/api/v1)?/(?P<noun>\w+)/(?P<id>\d{1,9})(?:[:/](?P<verb>[\w-]+))?(?:/.*)?", re.ASCII)
+_THING = re.compile(r"(?:/api/v1)?/(?!api/)(?P<noun>\w+)/(?P<id>[^/:]+)(?:[:/](?P<verb>[\w-]*)(?:[:/].*)?)?", re.ASCII | re.DOTALL)
+_ID = re.compile(r"0|[1-9]\d{0,18}", re.ASCII)
+_WORD = re.compile(r"[a-z][a-z-]*", re.ASCII)
 _COPIES = frozenset({"clone"})
 """Verbs that read a thing and make another, which is one's own."""
 
@@ -37,12 +39,15 @@ def need_of(method: str, path: str) -> Need:
     return "own" if _within(path, OWN) else "write"
 
 
-def changed(method: str, path: str) -> tuple[str, int] | None:
-    """The thing that a request would change, as in (``runs``, 3). If it has an owner, only they and admins may."""
+def changed(method: str, path: str) -> tuple[str, int | None] | None:
+    """The thing that a request would change, as in (``runs``, 3). If it has an owner, only they and admins may.
+
+    The number is None where it is written in a way that a route might still read as one: ``+3``, ``3.0``, ``003``.
+    """
     match = _THING.fullmatch(path)
-    if match is None or method in SAFE_METHODS or match["verb"] in _COPIES:
+    if match is None or method in SAFE_METHODS or match["verb"] in _COPIES or _WORD.fullmatch(match["id"]):
         return None
-    return match["noun"], int(match["id"])
+    return match["noun"], int(match["id"]) if _ID.fullmatch(match["id"]) else None
 
 
 def is_harmless(path: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -104,7 +106,7 @@ def test_a_page_that_lost_the_server_says_so_and_catches_up(page: Page, site: Si
     reloaded = page.context.new_page()
     reloaded.goto(page.url)
     expect(reloaded.locator("#run-verdict .verdict-word")).to_have_text("Yes")
-    expect(reloaded.locator("[data-chart='loss'] .value")).not_to_have_text(["", ""])
+    expect(reloaded.locator("[data-chart='loss'] .value")).to_have_text([re.compile(r"\d")] * 2)
     expect(latest).to_have_text(reloaded.locator("[data-chart='loss'] .value").all_inner_texts())
     reloaded.close()
 

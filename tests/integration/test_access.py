@@ -128,6 +128,19 @@ def test_no_route_lets_a_member_change_what_is_somebody_elses(app: FastAPI, brow
             assert ("belongs to max" if "move" not in path else "as a member") in answer.text
 
 
+@pytest.mark.parametrize("spelling", ["{:010d}", "{:03d}", "{}.0", "+{}", " {}", "{}%20", "{}%0a"])
+def test_no_other_spelling_of_its_number_opens_a_run(app: FastAPI, browsers: dict[str, TestClient], run_id: int, spelling: str) -> None:
+    """Routes read more as a number than the gate does."""
+    before = browsers["ada"].get(f"/api/v1/runs/{run_id}").json()
+    place = spelling.format(run_id)
+    for method, path in sorted(set(routes_of(app))):
+        if method not in SAFE_METHODS and re.search(r"/\{run_id", path) and "clone" not in path:
+            address = re.sub(r"\{run_id(:int)?\}", place, path)
+            answer = browsers["mia"].request(method, address, json={"name": "mine now", "position": 1})
+            assert answer.status_code in (403, 404), (method, address)
+    assert browsers["ada"].get(f"/api/v1/runs/{run_id}").json() == before
+
+
 def test_a_member_ranks_own_runs_down_and_never_up(engine: Engine, browsers: dict[str, TestClient]) -> None:
     mine = queue_run(engine, Story())
     with writing(engine) as session:

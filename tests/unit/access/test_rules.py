@@ -25,6 +25,8 @@ from app.access.rules import Need, action_of, changed, need_of
         ("PATCH", "/api/v1/people/ada", "admin"),
         ("GET", "/api/v1/audit", "admin"),
         ("POST", "/api/v1/runs/3:move", "admin"),
+        ("POST", "/api/v1/runs/3.0:move", "admin"),
+        ("POST", "/runs/0000000003/move", "admin"),
         # names that only begin like an open or a kept one
         ("POST", "/loginx", "write"),
         ("GET", "/staticx", "read"),
@@ -49,10 +51,18 @@ def test_a_request_needs(method: str, path: str, need: Need) -> None:
         ("POST", "/api/v1/runs/3:clone", None),
         ("GET", "/api/v1/runs/3", None),
         ("POST", "/api/v1/runs", None),
-        ("POST", "/api/v1/runs/99999999999999999999:stop", None),
+        ("POST", "/api/v1/runs/99999999999999999999:stop", ("runs", None)),
+        # what a route reads as a number, though it is not written as one
+        ("POST", "/runs/0000000003/stop", ("runs", None)),
+        ("POST", "/api/v1/runs/3.0:stop", ("runs", None)),
+        ("PATCH", "/api/v1/runs/+3", ("runs", None)),
+        ("PATCH", "/api/v1/runs/ 3", ("runs", None)),
+        ("PATCH", "/api/v1/runs/3\n", ("runs", None)),
+        ("POST", "/api/v1/runs/3:clone:stop", None),
+        ("POST", "/experiments/form", None),
     ],
 )
-def test_what_a_request_would_change(method: str, path: str, thing: tuple[str, int] | None) -> None:
+def test_what_a_request_would_change(method: str, path: str, thing: tuple[str, int | None] | None) -> None:
     assert changed(method, path) == thing
 
 
