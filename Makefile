@@ -61,7 +61,7 @@ bench: install
 
 # The table of settings in docs/operate.md, as the code has it.
 docs: install
-	$(BIN)/python -m app.settings_table docs/operate.md
+	$(BIN)/python -m app.cli.settings_table docs/operate.md
 
 # 200 readers while four runs write 500 exchanges a second: LOAD_ARGS="--database postgresql --seconds 60"
 load: install

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 
 from anyio import to_thread
@@ -32,19 +30,20 @@ from app.api import (
     sweeps,
     webhooks,
 )
-from app.artefacts import open_store
+from app.artefacts.store import open_store
+from app.artefacts.usage import set_budget
 from app.db import make_engine, migrate, writing
 from app.guards.bodies import BodyLimits
 from app.guards.headers import SecurityHeaders
 from app.guards.hosts import KnownHosts
 from app.guards.same_site import SameSite
-from app.health import Pulse
+from app.lifecycle.retention import sweep_deletions_forever
+from app.lifecycle.sweeper import sweep_forever
 from app.live import Bell
-from app.observing import Observe
-from app.retention import sweep_deletions_forever
 from app.settings import Settings, get_settings
-from app.sweeper import sweep_forever
-from app.usage import set_budget
+from app.telemetry.health import Pulse
+from app.telemetry.observing import Observe
+from app.web import routes as pages
 from app.webhooks.delivery import deliver_forever
 
 API = "/api/v1"
@@ -84,12 +83,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(api)
     app.include_router(metrics.router, include_in_schema=False)  # where Prometheus looks by itself
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    render_page = None
-    if find_spec("app.web.routes") is not None:
-        web = importlib.import_module("app.web.routes")
-        app.include_router(web.router, include_in_schema=False)
-        render_page = getattr(web, "problem_page", None)
-    problems.install(app, render_page)
+    app.include_router(pages.router, include_in_schema=False)
+    problems.install(app, pages.problem_page)
     return app
 
 

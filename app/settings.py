@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from app.structured_logs import LogFormat
+from app.telemetry.structured_logs import LogFormat
 from opcod.errors import ConfigError
 
 PREFIX = "OPCOD_"

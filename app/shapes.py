@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.statuses import RunStatus
+from app.lifecycle.statuses import RunStatus
 from opcod.types import FeedbackOutcome
 
 T = TypeVar("T")

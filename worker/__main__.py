@@ -19,10 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import live
 from app.db import make_engine, migrate
-from app.lifeline import die_with_parent
+from app.processes.lifeline import die_with_parent
 from app.settings import read_settings
-from app.structured_logs import configure_logging
-from app.tracing import configure_tracing
+from app.telemetry.structured_logs import configure_logging
+from app.telemetry.tracing import configure_tracing
 from opcod.errors import ResourceError, UserError
 from worker.celery_app import connect_signals, make_celery
 from worker.desk import Desk

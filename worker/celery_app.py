@@ -12,7 +12,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from app.queue import QUEUE, TASK
+from app.lifecycle.queue import QUEUE, TASK
 from worker.desk import Desk
 from worker.settings import WorkerSettings
 

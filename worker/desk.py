@@ -11,9 +11,9 @@ from collections.abc import Callable
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from app import runs, workers
 from app.db import writing
-from app.runs import Claim
+from app.lifecycle import runs, workers
+from app.lifecycle.runs import Claim
 from worker.housekeeping import tidy
 from worker.runner import Runner
 from worker.settings import WorkerSettings

@@ -18,13 +18,14 @@ from sqlalchemy import Engine, insert, update
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlmodel import Session, col, or_, select
 
-from app import notices, runs
-from app.artefacts import Store, StoreError
+from app.artefacts.logs import FOLDER as LOG_FOLDER
+from app.artefacts.logs import WHOLE as WHOLE_LOG
+from app.artefacts.store import Store, StoreError
 from app.db import now, writing
 from app.errors import LeaseLost
-from app.logs import FOLDER as LOG_FOLDER
-from app.logs import WHOLE as WHOLE_LOG
-from app.runs import Claim
+from app.lifecycle import runs
+from app.lifecycle.runs import Claim
+from app.records import notices
 from app.tables import AttemptRow, CheckpointRow, EventRow, RunRow
 from opcod.training.manifest import Keeping, manifest_name, manifest_paths
 from worker.mirror import Cancelled, Holdings, Mirror

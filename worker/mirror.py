@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.artefacts import Store, StoreError
+from app.artefacts.store import Store, StoreError
 from opcod.training.manifest import (
     CONFIG_FILE,
     FOLDER,

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from app.artefacts import Store
-from app.logs import Part, part_path, parts_among
+from app.artefacts.logs import Part, part_path, parts_among
+from app.artefacts.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -21,13 +21,15 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlmodel import Session
 
-from app import hub_token, runs, tracing
-from app.artefacts import Store, open_store
+from app.artefacts.store import Store, open_store
 from app.db import now, writing
 from app.errors import LeaseLost
-from app.lifeline import PARENT_VARIABLE
-from app.runs import Claim, RunControl, RunError
-from app.structured_logs import log_context
+from app.lifecycle import runs
+from app.lifecycle.runs import Claim, RunControl, RunError
+from app.processes.lifeline import PARENT_VARIABLE
+from app.secrets import hub_token
+from app.telemetry import tracing
+from app.telemetry.structured_logs import log_context
 from opcod.errors import KilledError, ResourceError, UserError
 from worker.control import DISK_FULL, LOG_DESCRIPTOR, STOP_LINE, WORKER_VARIABLE, Assignment, Report, take_report
 from worker.keeper import Keeper

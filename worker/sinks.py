@@ -13,9 +13,9 @@ from types import TracebackType
 from sqlalchemy import Engine
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from app import ingest
 from app.db import writing
-from app.tracing import past_span
+from app.records import ingest
+from app.telemetry.tracing import past_span
 from opcod.errors import UserError
 from opcod.events import (
     CheckpointSaved,

@@ -8,7 +8,7 @@ import socket
 import subprocess
 from dataclasses import dataclass, replace
 
-from app.queueing import CPU, GPU, Offer
+from app.lifecycle.queueing import CPU, GPU, Offer
 
 
 def worker_name() -> str:

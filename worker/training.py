@@ -14,14 +14,17 @@ from typing import Literal
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from app import live, notices, roots, tracing
+from app import live
 from app.db import make_engine, writing
 from app.errors import LeaseLost
-from app.lifeline import die_with_parent
-from app.redaction import redacted
-from app.runs import hold
-from app.structured_logs import configure_logging, make_handler
-from app.tracing import configure_tracing
+from app.guards import roots
+from app.lifecycle.runs import hold
+from app.processes.lifeline import die_with_parent
+from app.records import notices
+from app.secrets.redaction import redacted
+from app.telemetry import tracing
+from app.telemetry.structured_logs import configure_logging, make_handler
+from app.telemetry.tracing import configure_tracing
 from opcod.config import parse_config
 from opcod.errors import ConfigError, UserError
 from opcod.sinks import FanOut

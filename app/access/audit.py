@@ -7,7 +7,7 @@ from sqlmodel import Session, col, select
 from starlette.requests import Request
 
 from app.access.tables import AuditRow
-from app.queries import cursor
+from app.records.queries import cursor
 
 
 def record(session: Session, who: str, means: str, action: str, obj: str, address: str, outcome: str | None) -> int:

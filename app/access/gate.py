@@ -19,12 +19,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import roots
 from app.access import audit, cookies, rules, sessions, tokens
 from app.access.marks import csrf_token, same
 from app.access.person import LOCAL, Person
 from app.api.problems import DATABASE_AWAY, database_gone, problem_of, respond
 from app.db import reading, writing
+from app.guards import roots
 from app.guards.same_site import SAFE_METHODS
 from app.settings import Settings
 from app.tables import metadata

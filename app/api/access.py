@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, status
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from app import queries, shapes
+from app import shapes
 from app.access import audit, links, people, tokens
 from app.access.person import Role, Scope
 from app.access.shapes import AuditEntry, Invitation, LinkShape, Me, NewTokenShape, PersonShape, TokenShape
@@ -16,6 +16,7 @@ from app.access.tables import LinkRow
 from app.api.dependencies import LARGEST_ID, CurrentAdmin, CurrentEngine, CurrentPerson, CurrentSettings, Cursor, Limit, Reader
 from app.db import writing
 from app.errors import Refused
+from app.records import queries
 from app.settings import Settings
 
 router = APIRouter(tags=["access"])

@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from app import idempotency
 from app.access.person import Person
-from app.artefacts import Store
+from app.artefacts.store import Store
 from app.db import reading
 from app.errors import Forbidden
 from app.live import Bell

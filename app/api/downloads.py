@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi.responses import StreamingResponse
 
-from app import exports
+from app.records import exports
 
 
 def downloads(*formats: exports.Format) -> dict[int | str, dict[str, Any]]:

@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Path, Query, Response, status
 from fastapi.responses import StreamingResponse
 
-from app import exchange_queries, exports, labels, queries, shapes
+from app import shapes
 from app.api.conditional import ConditionalRoute
 from app.api.dependencies import LARGEST_ID, CurrentEngine, CurrentPerson, Cursor, Limit, Order, Reader, RunId
 from app.api.downloads import download, downloads
 from app.db import reading, writing
-from app.exchange_queries import ExchangeFilters
+from app.records import exchange_queries, exports, labels, queries
+from app.records.exchange_queries import ExchangeFilters
 from opcod.types import FeedbackOutcome
 
 router = APIRouter(tags=["exchanges"], route_class=ConditionalRoute)

@@ -7,11 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
-from app import experiments, idempotency, launching, queries, shapes
+from app import idempotency, shapes
 from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Cursor, ExperimentId, IdempotencyKey, Limit, Reader
 from app.db import reading, writing
+from app.experiments import experiments
 from app.idempotency import Asked
+from app.lifecycle import launching
 from app.names import Name, Settings
+from app.records import queries
 
 router = APIRouter(tags=["experiments"])
 

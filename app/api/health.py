@@ -8,8 +8,8 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
 from app.api.dependencies import CurrentBell, CurrentEngine, CurrentSettings
-from app.health import Pulse, Reason
-from app.health import reasons as find_reasons
+from app.telemetry.health import Pulse, Reason
+from app.telemetry.health import reasons as find_reasons
 
 router = APIRouter(tags=["health"])
 

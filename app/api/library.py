@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from app import queries, shapes, workers
+from app import shapes
 from app.api.conditional import POLLED, ConditionalRoute
 from app.api.dependencies import CurrentSettings, Cursor, Limit, Reader
+from app.lifecycle import workers
+from app.records import queries
 
 router = APIRouter(tags=["library"], route_class=ConditionalRoute)
 

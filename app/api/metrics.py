@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from app.api.dependencies import CurrentEngine
-from app.metrics import exposition
+from app.telemetry.metrics import exposition
 
 router = APIRouter(tags=["health"])
 

@@ -16,10 +16,10 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from app.artefacts import StoreError
+from app.artefacts.store import StoreError
 from app.errors import LONGEST_FIELD, LONGEST_MESSAGE, Conflict, Forbidden, Invalid, NotFound, Refused
 from app.guards.headers import SECURITY
-from app.redaction import redact
+from app.secrets.redaction import redact
 from opcod.errors import UserError
 from opcod.plain_text import bounded, storable
 

@@ -7,11 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from app import exports, logs, queries, shapes
+from app import shapes
 from app.api.conditional import POLLED, ConditionalRoute
 from app.api.dependencies import CurrentEngine, CurrentStore, Cursor, Reader, RunId
 from app.api.downloads import download, downloads
+from app.artefacts import logs
 from app.db import reading
+from app.records import exports, queries
 
 router = APIRouter(tags=["records"], route_class=ConditionalRoute)
 

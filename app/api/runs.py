@@ -9,7 +9,7 @@ from fastapi import status as status_codes
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Engine
 
-from app import launching, queries, report_text, reports, shapes
+from app import shapes
 from app.api.conditional import POLLED, ConditionalRoute
 from app.api.dependencies import (
     LARGEST_ID,
@@ -25,8 +25,10 @@ from app.api.dependencies import (
 )
 from app.db import reading
 from app.idempotency import Asked
+from app.lifecycle import launching
+from app.lifecycle.statuses import RunStatus
 from app.names import Name, Settings, Tag
-from app.statuses import RunStatus
+from app.records import queries, report_text, reports
 
 router = APIRouter(tags=["runs"], route_class=ConditionalRoute)
 

@@ -7,9 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from fastapi.responses import StreamingResponse
 
-from app import artefact_queries, bundle, queries, shapes
+from app import shapes
 from app.api.conditional import POLLED, ConditionalRoute
 from app.api.dependencies import CurrentStore, Reader, RunId
+from app.artefacts import bundle
+from app.records import artefact_queries, queries
 
 router = APIRouter(tags=["records"], route_class=ConditionalRoute)
 

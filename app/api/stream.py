@@ -11,10 +11,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sse_starlette import EventSourceResponse
 
-from app import queries
 from app.api.dependencies import CurrentBell, CurrentEngine, RunId
 from app.db import reading
 from app.live import Bell, follow
+from app.records import queries
 
 router = APIRouter(tags=["records"])
 

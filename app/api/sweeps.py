@@ -7,15 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
-from app import idempotency, shapes, sweeps
-from app.ablations import ABLATIONS
+from app import idempotency, shapes
 from app.api.conditional import POLLED, ConditionalRoute
 from app.api.dependencies import LARGEST_ID, CurrentEngine, CurrentPerson, CurrentSettings, Cursor, IdempotencyKey, Limit, Reader
 from app.db import reading
+from app.experiments import sweeps
+from app.experiments.ablations import ABLATIONS
+from app.experiments.sweep_points import MOST_POINTS, SweepPlan, axes, points
 from app.idempotency import Asked
 from app.names import Grid, Settings, SweepName
-from app.queries import cursor as place_of
-from app.sweep_points import MOST_POINTS, SweepPlan, axes, points
+from app.records.queries import cursor as place_of
 
 router = APIRouter(tags=["sweeps"], route_class=ConditionalRoute)
 

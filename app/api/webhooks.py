@@ -6,9 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response, status
 
-from app import queries, shapes
+from app import shapes
 from app.api.dependencies import LARGEST_ID, CurrentEngine, CurrentPerson, CurrentSettings, Cursor, Limit, Reader
 from app.db import writing
+from app.records import queries
 from app.webhooks import registry
 from app.webhooks.shapes import Delivery, DeliveryTry, NewWebhook, NewWebhookShape, Webhook, WebhookChange
 

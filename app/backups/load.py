@@ -17,11 +17,11 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, MetaData, Table, func, select, text, update
 from sqlmodel import Session, col
 
-from app import runs
 from app.backups.archive import Manifest, check, lines, parts, reading_archive
 from app.backups.dump import ROWS, counters
 from app.backups.values import bound, decoders, reflected
 from app.db import MIGRATIONS, altering, migration_config
+from app.lifecycle import runs
 from app.tables import RunRow
 from opcod.errors import DataError, ResourceError
 

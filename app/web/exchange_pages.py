@@ -16,9 +16,9 @@ from sqlalchemy import ColumnElement, func
 from sqlalchemy.orm import load_only
 from sqlmodel import Session, col, select
 
-from app import queries
 from app.errors import NotFound
-from app.page_queries import get_cast
+from app.records import queries
+from app.records.page_queries import get_cast
 from app.tables import ExchangeRow, FeedbackRow
 from app.web.marking import BRIEF, Passage, feedback_spans, passage, question_spans
 from app.web.words import OUTCOMES

@@ -12,9 +12,9 @@ from typing import Any, Literal, get_args
 import yaml
 from sqlmodel import Session
 
-from app import queries
 from app.errors import Fault, Invalid
-from app.experiments import check_experiment
+from app.experiments.experiments import check_experiment
+from app.records import queries
 from app.templating import algorithm
 from app.web.form import Form, build_form, change_list, read_form
 from opcod.config import PRESET_FOLDER, ExperimentConfig, differences, load_preset, parse_config, parse_yaml, preset_names

@@ -7,10 +7,12 @@ from dataclasses import replace
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from app import experiments, idempotency, launching
+from app import idempotency
 from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Reader
 from app.db import reading, writing
+from app.experiments import experiments
 from app.idempotency import Asked
+from app.lifecycle import launching
 from app.templating import render
 from app.web import launch
 from app.web.deps import Pairs, go_to, wants_fragment

@@ -7,14 +7,15 @@ from datetime import datetime, timedelta
 
 from sqlmodel import Session, col, select
 
-from app import queries, shapes
+from app import shapes
 from app.db import now
 from app.errors import Conflict
-from app.queueing import Needs
-from app.runs import HELD
+from app.lifecycle.queueing import Needs
+from app.lifecycle.runs import HELD
+from app.lifecycle.workers import SILENT_AFTER
+from app.records import queries
 from app.tables import AttemptRow, RunRow, WorkerRow
 from app.web.contexts import hue_of
-from app.workers import SILENT_AFTER
 
 REMEMBERED = timedelta(days=1)
 """A silent worker is shown for so long."""

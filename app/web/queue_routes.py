@@ -9,9 +9,9 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 from sqlalchemy import Engine
 
-from app import launching
 from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Reader
 from app.db import reading
+from app.lifecycle import launching
 from app.templating import render
 from app.web.deps import go_to, refusal, wants_fragment
 from app.web.queue_page import queue_page, workers_page

@@ -13,12 +13,13 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 from sse_starlette import EventSourceResponse
 
-from app import launching, queries
 from app.api.dependencies import CurrentBell, CurrentEngine, CurrentPerson, CurrentSettings, Reader
 from app.api.runs import RunChange
 from app.db import reading
 from app.errors import Forbidden
-from app.page_queries import RunsFilter, RunsList, results_of, run_filing, run_head, run_history, run_page, runs_list
+from app.lifecycle import launching
+from app.records import queries
+from app.records.page_queries import RunsFilter, RunsList, results_of, run_filing, run_head, run_history, run_page, runs_list
 from app.templating import render
 from app.web.deps import go_to, refusal, stream_start, wants_fragment
 from app.web.exchange_pages import whole

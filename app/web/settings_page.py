@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 
 from sqlmodel import Session
 
-from app import hub_token
 from app.access import audit, links, people, sessions, tokens
 from app.access.marks import hashed
 from app.access.person import ROLES, SCOPES, Person, Role
+from app.secrets import hub_token
 from app.settings import Settings
 from app.webhooks import registry
 from app.webhooks.events import EVENTS

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 from sqlalchemy import Engine
 
-from app import hub_token, vault
 from app.access import audit, cookies, links, people, sessions, tokens, tries
 from app.access.gate import address_of
 from app.access.person import ROLES, SCOPES, Person
 from app.api.dependencies import CurrentAdmin, CurrentEngine, CurrentPerson, CurrentSettings, Reader
 from app.db import now, reading, writing
 from app.errors import Fault, Forbidden, Invalid, NotFound, Refused
+from app.secrets import hub_token, vault
 from app.settings import Settings
 from app.templating import duration, render
 from app.web.access_routes import PRIVATE, Word

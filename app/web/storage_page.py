@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
-from app import artefact_queries, queries, shapes
-from app.artefacts import Store, StoreError
+from app import shapes
+from app.artefacts.store import Store, StoreError
 from app.errors import Conflict
-from app.runs import HELD
+from app.lifecycle.runs import HELD
+from app.records import artefact_queries, queries
 from app.tables import CheckpointRow
 
 NEWEST = 20

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from app import launching, queries
 from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, CurrentStore, Reader
 from app.api.storage import send_export
 from app.db import reading
 from app.errors import Conflict
+from app.lifecycle import launching
+from app.records import queries
 from app.templating import render
 from app.web.deps import go_to, wants_fragment
 from app.web.storage_page import run_files, storage_page

@@ -9,11 +9,13 @@ from typing import Any
 
 from sqlmodel import Session
 
-from app import queries, shapes, sweeps
-from app.ablations import ABLATIONS, Ablation
+from app import shapes
 from app.errors import Fault, Invalid
-from app.page_queries import RunLine, run_lines
-from app.sweep_points import MOST_POINTS, Point, SweepPlan, points
+from app.experiments import sweeps
+from app.experiments.ablations import ABLATIONS, Ablation
+from app.experiments.sweep_points import MOST_POINTS, Point, SweepPlan, points
+from app.records import queries
+from app.records.page_queries import RunLine, run_lines
 from opcod.config import parse_yaml, preset_names
 from opcod.errors import UserError
 

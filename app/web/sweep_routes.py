@@ -7,9 +7,9 @@ from secrets import token_urlsafe
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from app import sweeps
 from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Reader
 from app.db import reading
+from app.experiments import sweeps
 from app.idempotency import Asked
 from app.templating import render
 from app.web.deps import Pairs, go_to, wants_fragment

@@ -18,11 +18,11 @@ from sqlalchemy import Engine, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, select
 
-from app import outbound
 from app.db import now, reading, writing
-from app.outbound import OutboundRefused, Reply
+from app.guards import outbound
+from app.guards.outbound import OutboundRefused, Reply
+from app.secrets.vault import open_vault
 from app.settings import Settings
-from app.vault import open_vault
 from app.webhooks import signing
 from app.webhooks.tables import DeliveryRow, DeliveryTryRow, WebhookRow
 from opcod.errors import ResourceError

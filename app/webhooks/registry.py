@@ -8,13 +8,13 @@ from typing import Any
 from sqlalchemy import delete, func, update
 from sqlmodel import Session, col, select
 
-from app import outbound
 from app.access.person import Person
 from app.db import now
 from app.errors import Fault, Invalid, NotFound, Refused
-from app.outbound import OutboundRefused
+from app.guards import outbound
+from app.guards.outbound import OutboundRefused
+from app.secrets.vault import open_vault
 from app.settings import Settings
-from app.vault import open_vault
 from app.webhooks import outbox, signing
 from app.webhooks.events import PING
 from app.webhooks.shapes import Delivery, DeliveryTry, Webhook

@@ -22,10 +22,11 @@ import psutil
 from sqlalchemy import Engine, func
 from sqlmodel import col, select
 
-from app import live, runs, workers
+from app import live
 from app.db import make_engine, migrate, reading, writing
-from app.ingest import ingest
-from app.runs import Claim
+from app.lifecycle import runs, workers
+from app.lifecycle.runs import Claim
+from app.records.ingest import ingest
 from app.tables import EventRow
 from opcod.events import EvaluationFinished, Event, ExchangeRecorded, GateDecided, PhaseStarted, RoundStarted, RunStarted, StepFinished
 from opcod.types import Evaluation, Exchange, Feedback, GateDecision, Question, Rollout

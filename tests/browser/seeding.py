@@ -9,10 +9,11 @@ from datetime import timedelta
 
 from sqlalchemy import Engine
 
-from app import experiments, runs
 from app.db import now, writing
-from app.ingest import ingest
-from app.runs import Claim, Ending, RunError
+from app.experiments import experiments
+from app.lifecycle import runs
+from app.lifecycle.runs import Claim, Ending, RunError
+from app.records.ingest import ingest
 from opcod.config import ExperimentConfig, load_preset, merge, parse_config
 from opcod.events import (
     BreakRescueMeasured,

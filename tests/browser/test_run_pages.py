@@ -7,9 +7,9 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from app import runs
 from app.db import writing
-from app.runs import RunError
+from app.lifecycle import runs
+from app.lifecycle.runs import RunError
 from tests.browser.conftest import Site
 from tests.browser.seeding import Story, end_run, events, feed, queue_run, seed_run, start_run
 

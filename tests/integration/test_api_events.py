@@ -14,15 +14,16 @@ import redis
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
-from app import live, queue, runs
+from app import live
 from app.broker import redis_url
 from app.db import make_engine, migrate, reading, writing
 from app.errors import BrokerDown
-from app.ingest import ingest
+from app.lifecycle import queue, runs
+from app.lifecycle.runs import Claim
+from app.lifecycle.sweeper import sweep
 from app.main import create_app
-from app.runs import Claim
+from app.records.ingest import ingest
 from app.settings import Settings
-from app.sweeper import sweep
 from app.tables import RunRow
 from opcod.events import RoundStarted, StepFinished
 from tests.integration.service import broker, served

@@ -26,10 +26,10 @@ from schemathesis.specs.openapi.checks import (
 )
 from sqlalchemy import Engine
 
-from app import runs
 from app.db import migrate, writing
-from app.ingest import ingest
+from app.lifecycle import runs
 from app.main import create_app
+from app.records.ingest import ingest
 from app.settings import Settings
 from tests.unit.app.factories import claimed, queued_run, story
 

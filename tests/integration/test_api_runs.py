@@ -8,10 +8,10 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from app import runs, workers
 from app.db import writing
-from app.ingest import ingest
+from app.lifecycle import runs, workers
 from app.main import create_app
+from app.records.ingest import ingest
 from app.settings import Settings
 from tests.integration.service import make_data
 from tests.unit.app.factories import claimed, exchange, story
@@ -330,7 +330,7 @@ def test_a_fault_of_ours_tells_an_id_and_no_more(tmp_path: Path, monkeypatch: py
     def fall(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr("app.queries.run", fall)
+    monkeypatch.setattr("app.records.queries.run", fall)
     app = create_app(Settings(home=tmp_path / "home"))
     with TestClient(app, base_url="http://testserver/api/v1", raise_server_exceptions=False) as client:
         answer = client.get("/runs/1")

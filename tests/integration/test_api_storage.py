@@ -11,11 +11,12 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, update
 from sqlmodel import col
 
-from app import notices, runs
-from app.artefacts import Store, StoreError
+from app.artefacts.store import Store, StoreError
 from app.db import writing
-from app.ingest import ingest
+from app.lifecycle import runs
 from app.main import create_app
+from app.records import notices
+from app.records.ingest import ingest
 from app.settings import Settings
 from app.tables import CheckpointRow, RunRow
 from tests.unit.app.factories import claimed, queued_run, story

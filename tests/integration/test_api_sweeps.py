@@ -10,10 +10,10 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from app import runs
 from app.db import writing
-from app.ingest import ingest
+from app.lifecycle import runs
 from app.main import create_app
+from app.records.ingest import ingest
 from app.settings import Settings
 from tests.integration.service import make_data
 from tests.unit.app.factories import claimed, story

@@ -14,12 +14,12 @@ import pytest
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
-from app import runs
-from app.cli import cli
+from app.cli.main import cli
 from app.client import Client, ServiceError
 from app.db import migrate, writing
-from app.ingest import ingest
+from app.lifecycle import runs
 from app.main import create_app
+from app.records.ingest import ingest
 from app.settings import Settings
 from app.shapes import SweepDetail
 from opcod.errors import UserError

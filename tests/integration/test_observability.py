@@ -14,11 +14,11 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, text
 
-from app import runs, workers
 from app.db import writing
-from app.ingest import ingest
+from app.lifecycle import runs, workers
+from app.lifecycle.queueing import Offer
 from app.main import create_app
-from app.queueing import Offer
+from app.records.ingest import ingest
 from app.settings import Settings
 from tests.integration.service import served
 from tests.unit.app.factories import claimed, queued_run, story

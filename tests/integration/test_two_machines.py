@@ -15,9 +15,11 @@ import pytest
 from pydantic import BaseModel
 from sqlalchemy import Engine
 
-from app import exchange_queries, logs, queries, runs
-from app.artefacts import Store, open_store
+from app.artefacts import logs
+from app.artefacts.store import Store, open_store
 from app.db import make_engine, migrate, reading, writing
+from app.lifecycle import runs
+from app.records import exchange_queries, queries
 from app.settings import Settings
 from app.tables import ExperimentRow, RunRow
 from opcod.config import load_preset, merge, parse_config

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from app import embedded
-from app.embedded import broker_socket_path, clear_broker_socket, owned_home
-from app.listening import listening
-from app.supervisor import Program, Supervisor
+from app.processes import embedded
+from app.processes.embedded import broker_socket_path, clear_broker_socket, owned_home
+from app.processes.listening import listening
+from app.processes.supervisor import Program, Supervisor
 from opcod.errors import ResourceError
 from tests.integration.studio import await_value
 
@@ -192,7 +192,7 @@ def test_a_program_that_is_killed_is_started_again() -> None:
 
 
 def test_a_program_that_cannot_start_ends_the_whole_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.supervisor._LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("app.processes.supervisor._LONGEST_PAUSE_SECONDS", 0.01)
     lines = Lines()
     supervisor = Supervisor([Program("a", python(SPEAK)), Program("b", python("print('bad luck'); raise SystemExit(7)"))], lines)
     assert supervisor.run() == 1
@@ -238,8 +238,8 @@ def test_programs_stop_in_the_reverse_order_of_their_start() -> None:
 def test_programs_end_with_a_supervisor_that_is_killed_hard(tmp_path: Path) -> None:
     code = f"""
 import sys
-from app.supervisor import Program, Supervisor
-speak = "from app.lifeline import die_with_parent; die_with_parent(); " + {SPEAK!r}
+from app.processes.supervisor import Program, Supervisor
+speak = "from app.processes.lifeline import die_with_parent; die_with_parent(); " + {SPEAK!r}
 Supervisor([Program("a", [sys.executable, "-c", speak])], lambda name, line: print(line, flush=True)).run()
 """
     with subprocess.Popen(python(code), stdout=subprocess.PIPE, text=True) as supervisor:

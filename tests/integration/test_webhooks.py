@@ -19,10 +19,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, update
 from sqlmodel import col, select
 
-from app import runs
 from app.db import now, reading, writing
-from app.ingest import ingest
+from app.lifecycle import runs
 from app.main import create_app
+from app.records.ingest import ingest
 from app.settings import Settings
 from app.webhooks import delivery, registry
 from app.webhooks.tables import DeliveryRow, WebhookRow

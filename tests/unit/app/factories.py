@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from app import runs
 from app.db import writing
-from app.runs import Claim
+from app.lifecycle import runs
+from app.lifecycle.runs import Claim
 from app.tables import ExperimentRow
 from opcod.config import ExperimentConfig
 from opcod.events import (

@@ -15,14 +15,14 @@ from sqlalchemy import Engine, select, text
 from sqlmodel import col
 from sqlmodel import select as select_rows
 
-from app import runs
 from app.backups import backup, read_manifest, restore
 from app.backups.archive import MANIFEST
 from app.backups.load import TOKENS_SKIPPED
 from app.backups.values import reflected
 from app.db import altering, make_engine, migrate, migration_config, reading, writing
 from app.errors import LeaseLost
-from app.ingest import ingest
+from app.lifecycle import runs
+from app.records.ingest import ingest
 from app.tables import AttemptRow, EventRow, ExchangeRow, RunRow, metadata
 from opcod.errors import DataError, ResourceError
 from tests.unit.app.factories import claimed, exchange, queued_run, story

@@ -17,8 +17,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from app.cli.settings_table import BEGIN, END, markdown, present
 from app.settings import PREFIX, WorkerSettings, read_settings
-from app.settings_table import BEGIN, END, markdown, present
 from opcod.errors import ConfigError
 from tests.audit import report
 from tests.compose import FILES, document, services
@@ -115,7 +115,7 @@ class Others:
         if name.partition(".")[0] in absent:
             raise ModuleNotFoundError(f"{name} is not in the web image", name=name)
 sys.meta_path.insert(0, Others())
-import app.main, app.cli, app.backups, app.serving
+import app.main, app.cli.main, app.backups, app.processes.serving
 app.main.create_app(app.main.Settings(home=sys.argv[2]))
 """
 

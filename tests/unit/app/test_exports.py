@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from sqlalchemy import Engine, insert
 
-from app import exports, labels
 from app.db import now, writing
-from app.exchange_queries import ExchangeFilters
-from app.ingest import ingest
+from app.records import exports, labels
+from app.records.exchange_queries import ExchangeFilters
+from app.records.ingest import ingest
 from app.tables import ExchangeRow, MetricRow
 from opcod.events import StepFinished
 from opcod.plain_text import storable

@@ -10,14 +10,15 @@ import pytest
 from pyarrow import parquet
 from sqlalchemy import Engine
 
-from app import exports, queries, runs
 from app.db import reading, writing
-from app.exchange_queries import ExchangeFilters, exchanges
-from app.ingest import ingest
-from app.redaction import redact
-from app.runs import RunError
+from app.lifecycle import runs
+from app.lifecycle.runs import RunError
+from app.lifecycle.workers import heartbeat
+from app.records import exports, queries
+from app.records.exchange_queries import ExchangeFilters, exchanges
+from app.records.ingest import ingest
+from app.secrets.redaction import redact
 from app.tables import WorkerRow
-from app.workers import heartbeat
 from opcod.events import ExchangeRecorded
 from opcod.types import Exchange, Feedback, Question, Rollout
 from tests.hostile import CHARACTERS, PAYLOADS, Payload

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from app import experiments
 from app.db import reading, writing
 from app.errors import Invalid
+from app.experiments import experiments
 from app.idempotency import Asked, earlier, once
 from app.tables import ExperimentRow
 from opcod.config import ExperimentConfig

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, func
 from sqlmodel import col, select
 
-from app import exchange_queries, queries
 from app.db import reading, writing
 from app.errors import LeaseLost
-from app.ingest import ingest
+from app.records import exchange_queries, queries
+from app.records.ingest import ingest
 from app.tables import (
     BreakRescueRow,
     CheckpointRow,

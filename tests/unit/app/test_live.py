@@ -10,9 +10,9 @@ from sqlalchemy import Engine
 
 from app import live
 from app.db import writing
-from app.ingest import ingest
+from app.lifecycle.runs import Claim
 from app.live import Bell, Told, Viewer
-from app.runs import Claim
+from app.records.ingest import ingest
 from tests.loops import run
 from tests.unit.app.factories import claimed, exchange, queued_run
 

@@ -27,9 +27,9 @@ from sqlalchemy import (
 from sqlmodel import Session, SQLModel
 from sqlmodel import select as select_rows
 
-from app import queries
 from app.db import MIGRATIONS, altering, migrate, migration_config
 from app.idempotency import Asked, earlier
+from app.records import queries
 from app.tables import metadata
 from tests.unit.app.factories import config
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.outbound import ANSWER_BYTES, OutboundRefused, Reply, check_url, resolve, send
+from app.guards.outbound import ANSWER_BYTES, OutboundRefused, Reply, check_url, resolve, send
 from tests.loops import run
 
 PUBLIC = "93.184.216.34"

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from app import queueing, runs
 from app.db import reading, writing
 from app.errors import Conflict, NotFound
-from app.queueing import Needs, Offer
+from app.lifecycle import queueing, runs
+from app.lifecycle.queueing import Needs, Offer
 from app.tables import ExperimentRow, RunRow
 from tests.unit.app.factories import claimed, config, queued_run
 
@@ -160,7 +160,8 @@ def test_a_gpu_trains_one_run_at_a_time(engine: Engine) -> None:
 
 
 def test_what_a_queued_run_waits_for_is_said(engine: Engine) -> None:
-    from app import queries, workers
+    from app.lifecycle import workers
+    from app.records import queries
 
     run_id = queue_for(engine, "ann", gpu_memory_gib=60)
     with writing(engine) as session:

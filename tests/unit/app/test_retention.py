@@ -10,14 +10,15 @@ import pytest
 from sqlalchemy import Engine, func, select, update
 from sqlmodel import col
 
-from app import exchange_queries, notices, retention, runs
-from app.artefacts import Store, StoreError, open_store
+from app.artefacts.store import Store, StoreError, open_store
+from app.artefacts.usage import set_budget, usage
 from app.db import now, reading, writing
 from app.errors import Conflict, NotFound
-from app.ingest import ingest
+from app.lifecycle import retention, runs
+from app.records import exchange_queries, notices
+from app.records.ingest import ingest
 from app.settings import Settings
 from app.tables import DeletionRow, RunRow, StudentRow, WorkerRow, metadata
-from app.usage import set_budget, usage
 from tests.unit.app.factories import claimed, queued_run, story
 
 

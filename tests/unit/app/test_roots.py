@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app import roots
 from app.db import migrate
+from app.guards import roots
 from app.main import create_app
 from app.settings import Settings
 from tests.integration.service import make_data

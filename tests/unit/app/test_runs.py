@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
-from app import ingest, runs
 from app.db import make_engine, migrate, now, reading, writing
 from app.errors import Conflict, LeaseLost, NotFound
-from app.runs import Claim
+from app.lifecycle import runs
+from app.lifecycle.runs import Claim
+from app.records import ingest
 from app.tables import AttemptRow, EventRow, RunRow, TransitionRow
 from tests.unit.app.factories import claimed, queued_run, story
 

@@ -14,13 +14,13 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from app import hub_token, redaction, vault
 from app.access.tables import SecretRow
 from app.db import reading
 from app.main import create_app
-from app.redaction import redact, redacted
+from app.secrets import hub_token, redaction, vault
+from app.secrets.redaction import redact, redacted
 from app.settings import Settings
-from app.structured_logs import make_handler
+from app.telemetry.structured_logs import make_handler
 from opcod.errors import ResourceError
 
 TOKEN = "hf_AbCdEfGhIjKlMnOpQrStUvWx"
@@ -125,7 +125,7 @@ def test_error_answers_show_no_secret(tmp_path: Path, monkeypatch: pytest.Monkey
         raise ResourceError(f"The hub refused {TOKEN}.")
 
     for function in ("run", "run_row"):
-        monkeypatch.setattr(f"app.queries.{function}", refuse)
+        monkeypatch.setattr(f"app.records.queries.{function}", refuse)
     app = create_app(Settings(home=tmp_path))
     with TestClient(app, raise_server_exceptions=False) as client:
         for path in ("/runs/1", "/api/v1/runs/1"):

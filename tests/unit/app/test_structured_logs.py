@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db import make_engine
-from app.structured_logs import LogFormat, log_context, make_handler
+from app.telemetry.structured_logs import LogFormat, log_context, make_handler
 from tests.hostile import PAYLOADS, Payload
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from app.ablations import ABLATIONS
 from app.errors import Invalid
-from app.sweep_points import MOST_POINTS, SweepPlan, axes, points
+from app.experiments.ablations import ABLATIONS
+from app.experiments.sweep_points import MOST_POINTS, SweepPlan, axes, points
 
 
 def faults(**plan: Any) -> list[tuple[str, str]]:

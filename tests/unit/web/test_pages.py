@@ -10,9 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from app import workers
 from app.db import writing
-from app.queueing import Offer
+from app.lifecycle import workers
+from app.lifecycle.queueing import Offer
 from app.tables import WorkerRow
 from app.web.form import build_form, walk
 from opcod.config import load_preset, parse_config

@@ -6,9 +6,9 @@ import time
 import pytest
 from sqlalchemy import Engine
 
-from app import runs
 from app.db import reading, writing
-from app.page_queries import RunsFilter, run_head, runs_list
+from app.lifecycle import runs
+from app.records.page_queries import RunsFilter, run_head, runs_list
 from app.web import shared as module
 from app.web.shared import shared, version_of_run, version_of_runs
 from tests.unit.app.factories import claimed, queued_run

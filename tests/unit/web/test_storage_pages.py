@@ -7,11 +7,11 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, update
 from sqlmodel import col
 
-from app import notices
-from app.artefacts import Store, StoreError
+from app.artefacts.store import Store, StoreError
+from app.artefacts.usage import set_budget
 from app.db import reading, writing
+from app.records import notices
 from app.tables import RunRow
-from app.usage import set_budget
 from tests.browser.seeding import HOSTILE, Story, seed_run, start_run
 
 HTMX = {"HX-Request": "true"}

@@ -7,10 +7,10 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from app import sweeps
 from app.db import reading
+from app.experiments import sweeps
+from app.experiments.sweep_points import SweepPlan, points
 from app.idempotency import Asked
-from app.sweep_points import SweepPlan, points
 from app.web.sweep_page import sweep_page
 from tests.browser.seeding import Story, end_run, events, feed
 from tests.unit.app.factories import claimed

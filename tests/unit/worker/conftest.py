@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from app import runs
 from app.db import make_engine, migrate, writing
-from app.runs import Claim
+from app.lifecycle import runs
+from app.lifecycle.runs import Claim
 from app.tables import ExperimentRow
 from opcod.config import load_preset, parse_config
 from worker.settings import WorkerSettings

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from app import runs, workers
 from app.db import reading, writing
-from app.queueing import Offer
+from app.lifecycle import runs, workers
+from app.lifecycle.queueing import Offer
 from app.tables import AttemptRow, RunRow
 from tests.unit.worker.conftest import queue_run
 from tests.unit.worker.test_runner import PRELUDE, eventually

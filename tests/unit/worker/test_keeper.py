@@ -11,10 +11,12 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
-from app import ingest, logs, notices, retention, runs
-from app.artefacts import Store, open_store
+from app.artefacts import logs
+from app.artefacts.store import Store, open_store
 from app.db import reading, writing
-from app.runs import Claim
+from app.lifecycle import retention, runs
+from app.lifecycle.runs import Claim
+from app.records import ingest, notices
 from app.tables import CheckpointRow, NoticeRow, RunRow
 from opcod.events import CheckpointSaved
 from opcod.training.manifest import manifest_name

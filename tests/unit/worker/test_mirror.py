@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.artefacts import Store, StoreError, open_store
+from app.artefacts.store import Store, StoreError, open_store
 from app.settings import Settings
 from opcod.training.manifest import Keeping, manifest_name
 from tests.s3 import S3, s3_server

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app import logs
-from app.artefacts import Store, open_store
+from app.artefacts import logs
+from app.artefacts.store import Store, open_store
 from app.settings import Settings
 from tests.unit.training.test_checkpoints import no_room
 from worker import run_log

@@ -17,9 +17,9 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
-from app import runs
 from app.db import now, reading, writing
-from app.runs import Claim
+from app.lifecycle import runs
+from app.lifecycle.runs import Claim
 from app.tables import AttemptRow, RunRow, TransitionRow
 from opcod.errors import ResourceError
 from tests.unit.worker.conftest import take
@@ -277,7 +277,7 @@ WORKER = """
 import sys, threading
 from pathlib import Path
 from app.db import make_engine
-from app.runs import Claim
+from app.lifecycle.runs import Claim
 from worker.runner import Runner
 from worker.settings import WorkerSettings
 settings = WorkerSettings()

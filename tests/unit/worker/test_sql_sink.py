@@ -10,10 +10,11 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
-from app import ingest, runs
 from app.db import reading, writing
 from app.errors import LeaseLost
-from app.runs import Claim
+from app.lifecycle import runs
+from app.lifecycle.runs import Claim
+from app.records import ingest
 from app.tables import EventRow, MetricRow
 from opcod.events import Event, ExchangeRecorded, RoundStarted, StepFinished
 from opcod.types import Exchange, Question, Rollout

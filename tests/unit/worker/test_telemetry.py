@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.queueing import Offer
+from app.lifecycle.queueing import Offer
 from worker.telemetry import find_device
 
 

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import Engine
 
-from app import tracing
+from app.telemetry import tracing
 from opcod.events import PhaseStarted, StepFinished
 from tests.unit.worker.conftest import queue_run, take
 from worker.control import Assignment
@@ -79,7 +79,7 @@ def test_without_anybody_who_asks_nothing_is_carried(settings: WorkerSettings, e
 REQUEST = """
 import sys
 from fastapi.testclient import TestClient
-from app import tracing
+from app.telemetry import tracing
 from app.main import create_app
 from app.settings import Settings
 tracing.configure_tracing("web")

@@ -1,0 +1,1 @@
+"""What to run: single experiments and sweeps, checked before anything is stored."""

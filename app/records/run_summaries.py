@@ -1,0 +1,188 @@
+"""Runs as they are shown: progress, scores, gate and verdict gathered from their tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+from app import shapes
+from app.artefacts.usage import Usage, usage
+from app.experiments.remembered import experiments
+from app.lifecycle.queueing import Needs, fits
+from app.lifecycle.runs import queued
+from app.lifecycle.statuses import RunStatus
+from app.lifecycle.workers import alive
+from app.tables import EvaluationRow, GateDecisionRow, RunRow, StepRow, SweepPointRow, WorkerRow
+
+PACE_STEPS = 40
+"""Steps from which the time left is judged."""
+
+
+def summarise(session: Session, rows: Sequence[RunRow]) -> list[shapes.Run]:
+    """Runs with all that their shape gathers from other tables, in a fixed number of queries."""
+    ids = [row.id for row in rows]
+    made_from = experiments(session, (row.experiment_id for row in rows))
+    scored = _measured(session, ids)
+    gates = latest_gates(session, ids)
+    waits = any(row.status == "queued" for row in rows)
+    positions = {row.id: place for place, row in enumerate(queued(session), start=1)} if waits else {}
+    workers = alive(session) if waits else []
+    used = usage(session) if waits else None
+    points = select(col(SweepPointRow.run_id), col(SweepPointRow.sweep_id)).where(col(SweepPointRow.run_id).in_(ids))
+    swept = dict(session.exec(points).all())
+    return [
+        _run(
+            session,
+            row,
+            made_from[row.experiment_id].config,
+            scored[row.id or 0],
+            gates,
+            positions.get(row.id),
+            _waiting_for(row, workers, used),
+            swept.get(row.id or 0),
+        )
+        for row in rows
+    ]
+
+
+def latest_gates(session: Session, run_ids: Sequence[int | None]) -> dict[tuple[int, str], GateDecisionRow]:
+    """(run, tutor) -> its newest gate decision."""
+    newest = select(func.max(col(GateDecisionRow.id))).where(col(GateDecisionRow.run_id).in_(run_ids))
+    newest = newest.group_by(col(GateDecisionRow.run_id), col(GateDecisionRow.tutor))
+    return {
+        (gate.run_id, gate.tutor): gate for gate in session.exec(select(GateDecisionRow).where(col(GateDecisionRow.id).in_(newest))).all()
+    }
+
+
+def _measured(session: Session, run_ids: Sequence[int | None]) -> dict[int, list[EvaluationRow]]:
+    """Run -> of each student's evaluations on each split the first and the newest, in order of arrival: a long run has thousands."""
+    first, last = func.min(col(EvaluationRow.id)), func.max(col(EvaluationRow.id))
+    begun = col(EvaluationRow.round) == 0
+    ends = select(first, last).where(col(EvaluationRow.run_id).in_(run_ids))
+    ends = ends.group_by(col(EvaluationRow.run_id), col(EvaluationRow.student), col(EvaluationRow.domain), col(EvaluationRow.split), begun)
+    wanted = {identity for pair in session.exec(ends).all() for identity in pair}
+    found = defaultdict(list)
+    for evaluation in session.exec(select(EvaluationRow).where(col(EvaluationRow.id).in_(wanted)).order_by(col(EvaluationRow.id))).all():
+        found[evaluation.run_id].append(evaluation)
+    return found
+
+
+def _waiting_for(row: RunRow, workers: Sequence[WorkerRow], used: Usage | None) -> str | None:
+    """What a queued run lacks besides its turn."""
+    if row.status == "queued" and row.started_at is None and used is not None and used.state == "over":
+        return used.message
+    if row.status != "queued" or any(fits(worker, row) for worker in workers):
+        return None
+    if not workers:
+        return "No worker is connected."
+    return f"No connected worker has {Needs(row.needs_device, row.needs_memory_gib)}."
+
+
+def _run(
+    session: Session,
+    row: RunRow,
+    config: Mapping[str, Any],
+    evaluations: Sequence[EvaluationRow],
+    gates: Mapping[tuple[int, str], GateDecisionRow],
+    position: int | None,
+    waiting_for: str | None,
+    sweep_id: int | None,
+) -> shapes.Run:
+    assert row.id is not None
+    names = [student["name"] for student in config["students"]]
+    students = []
+    for student in config["students"]:
+        gate = gates.get((row.id, student["name"]))
+        students.append(
+            shapes.RunStudent(
+                name=student["name"],
+                model=student["model"],
+                native_domain=student.get("native_domain"),
+                scores=_scores([found for found in evaluations if found.student == student["name"]]),
+                gap=gate.gap if gate else None,
+                cognizant=gate.cognizant if gate else None,
+                steps=row.steps_done.get(student["name"], 0),
+            )
+        )
+    error = None
+    if row.error_kind is not None:
+        error = shapes.ErrorShape(kind=row.error_kind, message=row.error_message or "", advice=row.error_advice or "")
+    return shapes.Run(
+        id=row.id,
+        experiment_id=row.experiment_id,
+        name=row.name,
+        status=cast(RunStatus, row.status),
+        owner=row.owner,
+        tags=row.tags,
+        archived=row.archived,
+        queue_position=position,
+        waiting_for=waiting_for,
+        size_bytes=row.size_bytes,
+        priority=row.priority,
+        needs=shapes.NeedsShape(device=row.needs_device, memory_gib=row.needs_memory_gib),
+        copied_from=row.copied_from,
+        retried_as=row.retried_as,
+        sweep_id=sweep_id,
+        algorithm=config["method"]["algorithm"],
+        domains=[domain["name"] for domain in config["domains"]],
+        progress=_progress(session, row, config),
+        students=students,
+        verdict=shapes.VerdictShape(**(row.verdict or {"mutual_improvement": None, "students": dict.fromkeys(names)})),
+        error=error,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )
+
+
+def _scores(evaluations: Sequence[EvaluationRow]) -> shapes.Scores:
+    """Sort one student's evaluations, given in order of arrival, into what a reader compares."""
+    first_validation: dict[str, float] = {}
+    last_validation: dict[str, float] = {}
+    first_test: dict[str, float] = {}
+    last_test: dict[str, float] = {}
+    for found in evaluations:
+        if found.split == "validation":
+            first_validation.setdefault(found.domain, found.score)
+            last_validation[found.domain] = found.score
+        elif found.round == 0:
+            first_test[found.domain] = found.score
+        else:
+            last_test[found.domain] = found.score
+    return shapes.Scores(
+        initial=first_test or first_validation,
+        latest=last_test or last_validation or first_test,
+        final=last_test or None,
+        validation=shapes.ScorePair(initial=first_validation, latest=last_validation),
+    )
+
+
+def _progress(session: Session, row: RunRow, config: Mapping[str, Any]) -> shapes.Progress:
+    schedule = config["schedule"]
+    rounds = row.rounds or schedule["rounds"]
+    steps = row.steps_total or rounds * schedule["steps_per_round"] * len(config["students"])
+    done = sum(row.steps_done.values())
+    return shapes.Progress(
+        round=row.round,
+        rounds=rounds,
+        phase=row.phase,
+        step=done,
+        steps=steps,
+        fraction=1.0 if row.status == "completed" else min(1.0, done / steps),
+        eta_seconds=_eta(session, row, steps - done) if row.status == "running" else None,
+    )
+
+
+def _eta(session: Session, row: RunRow, left: int) -> float | None:
+    """Seconds that `left` steps take at the pace of this attempt's last ones."""
+    recent = session.exec(
+        select(StepRow.at)
+        .where(col(StepRow.run_id) == row.id, col(StepRow.attempt_id) == row.attempt_id)
+        .order_by(col(StepRow.at).desc())
+        .limit(PACE_STEPS)
+    ).all()
+    return left * (recent[0] - recent[-1]).total_seconds() / (len(recent) - 1) if len(recent) > 1 else None

@@ -1,0 +1,1 @@
+"""Secrets: sealed where they must be kept, struck out wherever people read."""
