@@ -28,7 +28,7 @@ class Ready(BaseModel):
     problems: list[Reason] = Field(description="The same for programs.")
 
 
-def _pulse(request: Request) -> Pulse:
+async def _pulse(request: Request) -> Pulse:
     pulse: Pulse = request.app.state.pulse
     return pulse
 

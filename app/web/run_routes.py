@@ -36,7 +36,7 @@ After = Annotated[int, Query(ge=0, le=2**62)]
 LastEventId = Annotated[str | None, Header()]
 
 
-def _chosen(status: str = "", q: str = "", tag: str = "", owner: str = "", archived: str = "", before: str = "") -> RunsFilter:
+async def _chosen(status: str = "", q: str = "", tag: str = "", owner: str = "", archived: str = "", before: str = "") -> RunsFilter:
     return RunsFilter(status, q[:200], tag[:64], owner[:200], archived == "1", whole(before))
 
 

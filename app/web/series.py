@@ -23,38 +23,33 @@ def series(session: Session, run_id: int, after: int = 0) -> dict[str, Any]:
     score, low, high]; gates [student, round, gap, threshold, open]; outcomes [tutee, step, outcome, count];
     break_rescue [tutee, tutor, round, break rate, rescue rate].
     """
-    mine = (col(EventRow.run_id) == run_id, col(EventRow.id) > after)
-    last = session.exec(select(EventRow.id).where(*mine).order_by(col(EventRow.id)).offset(EVENTS_AT_ONCE - 1).limit(1)).first()
-    newest = session.exec(select(func.max(EventRow.id)).where(*mine)).one() or after
-    until = last or newest
-    window = (*mine, col(EventRow.id) <= until)
+    part = select(EventRow.id, EventRow.kind).where(col(EventRow.run_id) == run_id, col(EventRow.id) > after)
+    part = part.order_by(col(EventRow.id)).limit(EVENTS_AT_ONCE)
+    taken = part.subquery()
+    kinds = session.exec(select(taken.c.kind, func.max(taken.c.id), func.count()).group_by(taken.c.kind)).all()
+    until = max((newest for _, newest, _ in kinds), default=after)
+    happened = {kind for kind, _, _ in kinds}
+    window = (col(EventRow.run_id) == run_id, col(EventRow.id) > after, col(EventRow.id) <= until)
 
-    def arrived(kind: str, table: Any) -> Any:
-        return (*window, col(EventRow.kind) == kind, table.run_id == EventRow.run_id, table.seq == EventRow.seq)
+    def arrived(kind: str, table: Any, rows: Any) -> Any:
+        """Rows of `table` whose event is in the window; SQL is not asked where there was none."""
+        if kind not in happened:
+            return ()
+        return session.exec(rows.where(*window, col(EventRow.kind) == kind, table.run_id == EventRow.run_id, table.seq == EventRow.seq))
 
     names: dict[str, int] = {}
-    metrics = [
-        [names.setdefault(name, len(names)), step, value]
-        for name, step, value in session.exec(
-            select(MetricRow.name, MetricRow.step, MetricRow.value).where(*arrived("step_finished", MetricRow)).order_by(col(MetricRow.id))
-        )
-    ]
-    evaluations = session.exec(select(EvaluationRow).where(*arrived("evaluation_finished", EvaluationRow)).order_by(col(EvaluationRow.id)))
-    gates = session.exec(select(GateDecisionRow).where(*arrived("gate_decided", GateDecisionRow)).order_by(col(GateDecisionRow.id)))
-    outcomes = session.exec(
-        select(ExchangeRow.tutee, ExchangeRow.step, ExchangeRow.outcome, func.count())
-        .where(*arrived("exchange_recorded", ExchangeRow), col(ExchangeRow.outcome).is_not(None))
-        .group_by(col(ExchangeRow.tutee), col(ExchangeRow.step), col(ExchangeRow.outcome))
-        .order_by(col(ExchangeRow.step))
-    )
-    broken = session.exec(
-        select(BreakRescueRow)
-        .where(*arrived("break_rescue_measured", BreakRescueRow), col(BreakRescueRow.difficulty_low).is_(None))
-        .order_by(col(BreakRescueRow.id))
-    )
+    points = select(MetricRow.name, MetricRow.step, MetricRow.value).order_by(col(MetricRow.id))
+    metrics = [[names.setdefault(name, len(names)), step, value] for name, step, value in arrived("step_finished", MetricRow, points)]
+    evaluations = arrived("evaluation_finished", EvaluationRow, select(EvaluationRow).order_by(col(EvaluationRow.id)))
+    gates = arrived("gate_decided", GateDecisionRow, select(GateDecisionRow).order_by(col(GateDecisionRow.id)))
+    counts = select(ExchangeRow.tutee, ExchangeRow.step, ExchangeRow.outcome, func.count()).where(col(ExchangeRow.outcome).is_not(None))
+    counts = counts.group_by(col(ExchangeRow.tutee), col(ExchangeRow.step), col(ExchangeRow.outcome)).order_by(col(ExchangeRow.step))
+    outcomes = arrived("exchange_recorded", ExchangeRow, counts)
+    whole = select(BreakRescueRow).where(col(BreakRescueRow.difficulty_low).is_(None)).order_by(col(BreakRescueRow.id))
+    broken = arrived("break_rescue_measured", BreakRescueRow, whole)
     return {
         "cursor": until,
-        "more": until < newest,
+        "more": sum(count for _, _, count in kinds) == EVENTS_AT_ONCE,
         "names": list(names),
         "metrics": metrics,
         "evaluations": [[e.student, e.domain, e.split, e.round, e.score, e.low, e.high] for e in evaluations],
