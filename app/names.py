@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, StringConstraints
 
-from opcod.config import one_printable_line
+from opcod.config import MAX_DEPTH, one_printable_line
 
 PATTERN = r"^[^\x00-\x1f\x7f-\x9f]+$"
 """As near as a JSON schema comes to what `one_printable_line` asks."""
@@ -21,8 +21,13 @@ Tag = Annotated[
 ]
 
 
-def _encodable(value: Any) -> Any:
-    """JSON can spell half a surrogate pair, which is no text and can be neither stored nor sent back."""
+def _plain(value: Any) -> Any:
+    """JSON can be nested deeper than what walks through it bears, and spell half a surrogate pair, which can be neither stored nor sent."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [below for one in level for below in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())]
+    if level:
+        raise ValueError(f"is nested more than {MAX_DEPTH} levels deep")
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -30,7 +35,7 @@ def _encodable(value: Any) -> Any:
     return value
 
 
-Settings = Annotated[dict[str, Any], AfterValidator(_encodable)]
+Settings = Annotated[dict[str, Any], AfterValidator(_plain)]
 """Part of a configuration, still to be judged."""
-Grid = Annotated[dict[str, list[Any]], AfterValidator(_encodable)]
+Grid = Annotated[dict[str, list[Any]], AfterValidator(_plain)]
 """Dotted path -> values."""

@@ -19,6 +19,10 @@ from opcod.plain_text import bounded
 from opcod.types import Algorithm, GateStrategy
 
 MAX_YAML_CHARACTERS = 200_000
+MAX_YAML_VALUES = 100_000
+"""Keys counted, and values behind aliases as often as they stand for something."""
+MAX_DEPTH = 32
+"""Levels of settings that are still to be judged; those that there are need four."""
 LONGEST_SOURCE = 500
 """Characters of a path or a hub id; tables of the service have indices over them."""
 
@@ -339,7 +343,16 @@ def config_faults(error: ValidationError) -> list[tuple[str, str]]:
 
 
 class _Loader(yaml.SafeLoader):
-    """JSON is YAML, but writes an emoji as two halves, which the library leaves apart."""
+    """JSON is YAML, but writes an emoji as two halves, which the library leaves apart.
+
+    A short text with aliases of aliases can stand for billions of values: what it comes to is counted before it is built.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _measured(node, {})
+        return node
 
 
 def _whole(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
@@ -348,6 +361,27 @@ def _whole(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
 
 
 _Loader.add_constructor("tag:yaml.org,2002:str", _whole)
+
+
+def _measured(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values a node stands for, aliases followed, and how many levels it is deep.
+
+    Raises:
+        yaml.YAMLError: there are more of either than settings can have, or it holds itself.
+    """
+    if not isinstance(node, yaml.CollectionNode):
+        return 1, 1
+    if id(node) not in known:
+        known[id(node)] = MAX_YAML_VALUES, 1  # until it is known: met again within itself
+        below = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        sizes, depths = zip((1, 1), *(_measured(part, known) for part in below), strict=True)
+        known[id(node)] = sum(sizes), 1 + max(depths)
+    size, depth = known[id(node)]
+    if size > MAX_YAML_VALUES:
+        raise yaml.MarkedYAMLError(problem=f"it stands for more than {MAX_YAML_VALUES:,} values", problem_mark=node.start_mark)
+    if depth > MAX_DEPTH:
+        raise yaml.MarkedYAMLError(problem=f"it is nested more than {MAX_DEPTH} levels deep", problem_mark=node.start_mark)
+    return size, depth
 
 
 def parse_yaml(text: str) -> Any:

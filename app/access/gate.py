@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -34,6 +35,9 @@ logger = logging.getLogger(__name__)
 CSRF_HEADER = "x-csrf-token"
 CSRF_FIELD = "csrf"
 MOST_FIELDS = 10_000
+FORWARDED = ("x-forwarded-for", "x-real-ip", "forwarded")
+"""Headers in which proxies say for whom they ask."""
+_LOOPBACK = re.compile(r"(?:for=)?\"?(?:127(?:\.\d{1,3}){3}|\[?::1\]?)(?::\d+)?\"?(?:;.*)?", re.IGNORECASE)
 RECHECK_SECONDS = 30.0
 """How long a live stream goes on after its viewer was signed out elsewhere."""
 
@@ -233,11 +237,19 @@ def address_of(request: Request) -> str:
 
 
 def _is_here(request: Request) -> bool:
-    """Whether it came from this machine; a client without an address speaks through a socket file."""
+    """Whether it came from this machine; a client without an address speaks through a socket file.
+
+    A proxy on this machine passes on what comes from elsewhere, and says so.
+    """
     try:
-        return ipaddress.ip_address(address_of(request).partition("%")[0]).is_loopback
+        return ipaddress.ip_address(address_of(request).partition("%")[0]).is_loopback and _all_here(request)
     except ValueError:
-        return True
+        return _all_here(request)
+
+
+def _all_here(request: Request) -> bool:
+    told = [part for name in FORWARDED for header in request.headers.getlist(name) for part in header.split(",")]
+    return all(_LOOPBACK.fullmatch(part.strip()) for part in told)
 
 
 async def _csrf_given(request: Request, receive: Receive) -> tuple[str, Receive]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from sqlalchemy import update
 from sqlmodel import Session, col, select
 
 from app.access import sessions
@@ -12,6 +13,7 @@ from app.access.person import LOCAL, Role
 from app.access.tables import PersonRow
 from app.db import now
 from app.errors import Fault, Invalid, NotFound, Refused
+from app.webhooks.tables import WebhookRow
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RESERVED = frozenset({LOCAL.name, "reaper", "worker", "server", "system", "nobody"})
@@ -64,6 +66,8 @@ def has_admin(session: Session) -> bool:
 def change(session: Session, name: str, *, role: Role | None = None, disabled: bool | None = None) -> PersonRow:
     """Give a person another role, or let them in no longer, or again. What they are signed in with follows at once.
 
+    Who may no longer come in is told nothing more either: their webhooks are turned off, and stay so until somebody turns them on.
+
     Raises:
         NotFound
         Refused: nobody could administer then.
@@ -78,6 +82,8 @@ def change(session: Session, name: str, *, role: Role | None = None, disabled: b
     session.flush()
     if disabled:
         sessions.end_all(session, person.id)
+        theirs = update(WebhookRow).where(col(WebhookRow.owner) == person.name, col(WebhookRow.disabled_at).is_(None))
+        session.exec(theirs.values(disabled_at=now(), disabled_why=f"{person.name} may no longer sign in."))
     if not has_admin(session):
         raise Refused(f"{person.name} is the only admin.", "Make somebody else an admin first.")
     return person

@@ -12,6 +12,8 @@ Need = Literal["nothing", "read", "own", "write", "admin"]
 
 PUBLIC = ("/static", "/login", "/links", "/api/v1/health")
 OWN = ("/logout", "/settings", "/api/v1/me", "/api/v1/tokens")
+NOT_OWN = ("/settings/webhooks",)
+"""One's own too, and yet it sends what everybody does elsewhere: the same as under REST."""
 ADMIN = ("/settings/people", "/settings/audit", "/settings/studio", "/api/v1/people", "/api/v1/invitations", "/api/v1/audit")
 ADMIN_VERBS = ("move",)
 """They change what others get: the queue's order."""
@@ -36,7 +38,7 @@ def need_of(method: str, path: str) -> Need:
     match = _THING.fullmatch(path)
     if match is not None and match["verb"] in ADMIN_VERBS:
         return "admin"
-    return "own" if _within(path, OWN) else "write"
+    return "own" if _within(path, OWN) and not _within(path, NOT_OWN) else "write"
 
 
 def changed(method: str, path: str) -> tuple[str, int | None] | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -247,7 +248,7 @@ def _faults(local: bool) -> tuple[type[Exception], ...]:
 
 
 def _local_sizes(folder: Path) -> dict[str, int]:
-    """What a folder holds, less hidden files, drafts, and what vanishes meanwhile."""
+    """What a folder holds, less hidden files, drafts, links (which may lead anywhere), and what vanishes meanwhile."""
     found: dict[str, int] = {}
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -256,7 +257,9 @@ def _local_sizes(folder: Path) -> dict[str, int]:
                 continue
             path = Path(place) / name
             try:
-                found[path.relative_to(folder).as_posix()] = path.stat().st_size
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode):
+                    found[path.relative_to(folder).as_posix()] = status.st_size
             except OSError:
                 continue
     return found

@@ -32,7 +32,7 @@ ANSWER_BYTES = 4_096
 _NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 _SPECIAL = tuple(ipaddress.ip_network(name) for name in ("100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15"))
 """Not private by every version of the standard library, and nobody's web server."""
-_COMPATIBLE = ipaddress.ip_network("::/96")
+_COMPATIBLE = (ipaddress.ip_network("::/96"), ipaddress.ip_network("::ffff:0:0:0/96"))
 _ADVICE = "Give an http:// or https:// address that is reachable from the internet; your admin can allow others in OPCOD_OUTBOUND_ALLOW."
 
 
@@ -178,14 +178,14 @@ def is_public(address: Address) -> bool:
 
 
 def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 one stands for: mapped, compatible, NAT64, 6to4 or Teredo."""
+    """The IPv4 address that an IPv6 one stands for: mapped, compatible, translated, NAT64, 6to4 or Teredo."""
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address.sixtofour is not None:
         return address.sixtofour
     if address.teredo is not None:
         return address.teredo[1]
-    if address in _NAT64[0] or (address in _COMPATIBLE and int(address) > 1):
+    if address in _NAT64[0] or (any(address in network for network in _COMPATIBLE) and int(address) > 1):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return None
 

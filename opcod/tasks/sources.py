@@ -17,7 +17,8 @@ MAX_LINE_BYTES = 10 * 1024**2
 MAX_FILE_BYTES = 4 * 1024**3
 
 _SLICE = re.compile(r"(?P<source>.*)\[(?P<start>(?:-?\d{1,12})?):(?P<stop>(?:-?\d{1,12})?)\]", re.DOTALL)
-_HUB = re.compile(r"hub:(?P<name>[^/@:\s]+/[^/@:\s]+)(?:@(?P<config>[^:\s]+))?:(?P<split>[^:\s]+)")
+_HUB = re.compile(r"hub:(?P<name>\w[\w.-]*/\w[\w.-]*)(?:@(?P<config>[^:\s]+))?:(?P<split>[^:\s]+)", re.ASCII)
+"""The hub's own names: with others, such as ``../data``, its library would read folders of this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,8 @@ def _hub_rows(source: str) -> list[Row]:
     match = _HUB.fullmatch(source)
     if match is None:
         raise DataError(f"{source!r} is no hub source.", advice="Write hub:OWNER/NAME:SPLIT or hub:OWNER/NAME@CONFIG:SPLIT.")
+    if Path(match["name"]).exists():  # the library would take it for the hub's
+        raise DataError(f"{source} is also the name of a folder here.", advice="Name the file in it, or rename the folder.")
     datasets = _library("datasets", "datasets")
     try:
         dataset = datasets.load_dataset(match["name"], match["config"], split=match["split"])

@@ -25,6 +25,7 @@ from app.guards.same_site import SAFE_METHODS
 from app.main import create_app
 from app.settings import Settings
 from app.tables import RunRow, SweepRow
+from app.webhooks.tables import WebhookRow
 from tests.browser.seeding import Story, queue_run
 from tests.integration.service import served
 from tests.people import PASSWORD, add_person, csrf_in, make_token, routes_of, sign_in, signed_in
@@ -402,7 +403,11 @@ def test_roles_and_bans_take_hold_at_once(app: FastAPI, engine: Engine, people: 
     assert program.post("/api/v1/experiments?dry_run=true", json={"preset": "tiny"}).status_code == 200
     assert ada.patch("/api/v1/people/tom", json={"role": "viewer"}).json()["role"] == "viewer"
     assert program.post("/api/v1/experiments?dry_run=true", json={"preset": "tiny"}).status_code == 403  # no further than the role
+    with writing(engine) as session:
+        session.add(WebhookRow(owner="tom", url="https://hooks.example/", events=["run.completed"], sealed_secret=""))
     assert ada.patch("/api/v1/people/tom", json={"disabled": True}).json()["disabled_at"]
+    (hook,) = [item for item in ada.get("/api/v1/webhooks").json()["items"] if item["owner"] == "tom"]
+    assert hook["disabled_why"] == "tom may no longer sign in."
     assert (browser.get("/api/v1/me").status_code, program.get("/api/v1/me").status_code) == (401, 401)
     assert sign_in(TestClient(app), "tom").status_code == 401
     assert ada.patch("/api/v1/people/tom", json={"disabled": False}).json()["disabled_at"] is None
@@ -534,6 +539,25 @@ def test_on_this_machine_without_passwords_one_does_everything_as_user(tmp_path:
         refused = away.get(path)
         assert refused.status_code == 403
         assert "OPCOD_AUTH=password" in refused.text
+    app.state.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        ("x-forwarded-for", "192.0.2.7", 403),
+        ("x-forwarded-for", "127.0.0.1, 192.0.2.7", 403),
+        ("x-real-ip", "2001:db8::1", 403),
+        ("forwarded", 'for="[2001:db8::1]:4711";proto=https', 403),
+        ("forwarded", "for=unknown", 403),
+        ("x-forwarded-for", "127.0.0.1", 200),
+        ("forwarded", 'for="[::1]:4711";proto=http', 200),
+    ],
+)
+def test_a_proxy_on_this_machine_does_not_make_the_world_local(tmp_path: Path, name: str, value: str, status: int) -> None:
+    app = create_app(Settings(home=tmp_path))
+    migrate(app.state.engine)
+    assert TestClient(app, client=("127.0.0.1", 4711)).get("/api/v1/runs", headers={name: value}).status_code == status
     app.state.engine.dispose()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -12,7 +13,7 @@ from sqlalchemy import Engine, update
 from sqlmodel import col
 
 from app.artefacts.store import Store, StoreError
-from app.db import writing
+from app.db import reading, writing
 from app.lifecycle import runs
 from app.main import create_app
 from app.records import notices
@@ -83,6 +84,18 @@ def test_an_export_is_a_tar_of_the_length_that_was_promised(client: TestClient, 
 @pytest.mark.parametrize("student", ["s2", "nobody", "%2E%2E", "..%2F..%2Flog", "s1%2F.."])
 def test_only_whole_exports_can_be_had_and_nothing_else(client: TestClient, run_id: int, student: str) -> None:
     assert client.get(f"/runs/{run_id}/exports/{student}").status_code == 404
+
+
+def test_a_link_among_the_files_gives_nothing_away(client: TestClient, engine: Engine, store: Store, run_id: int, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.key"
+    secret.write_text("the key")
+    with reading(engine) as session:
+        folder = Path(str(store).removeprefix("file://")) / session.get_one(RunRow, run_id).folder
+    (folder / "exports/s1/notes.txt").symlink_to(secret)
+    (folder / "log/000000000000027.txt").symlink_to(secret)
+    assert not any("notes" in file["path"] for file in client.get(f"/runs/{run_id}/artefacts").json()["items"])
+    assert b"the key" not in client.get(f"/runs/{run_id}/exports/s1").content
+    assert "the key" not in client.get(f"/runs/{run_id}/logs").text
 
 
 def test_a_deleted_run_is_gone_at_once_and_its_artefacts_soon(client: TestClient, engine: Engine, store: Store, run_id: int) -> None:

@@ -158,6 +158,27 @@ def test_values_that_yaml_trips_over_are_told(site: TestClient, text: str) -> No
     assert site.post("/sweeps/check", data={"name": "x", "vary": "grid", "grid": text, "config": text}).status_code < 500
 
 
+@pytest.mark.parametrize("depth", [40, 500, 900, 5_000])
+def test_what_is_nested_too_deeply_is_refused(site: TestClient, run_id: int, depth: int) -> None:
+    deep = '{"a":' * depth + "1" + "}" * depth
+    bodies = {
+        "/experiments?dry_run=true": f'{{"config":{deep}}}',
+        f"/runs/{run_id}:clone": f'{{"name":"x","config":{deep}}}',
+        "/sweeps?dry_run=true": f'{{"name":"x","preset":"tiny","overrides":[{deep}]}}',
+    }
+    for path, body in bodies.items():
+        assert site.post(f"{API}{path}", content=body, headers={"content-type": "application/json"}).status_code == 422, path
+
+
+def test_yaml_that_grows_is_refused(site: TestClient) -> None:
+    """Within a grid, where any value may stand."""
+    rows = ["  - &a0 [q, q, q, q]", *(f"  - &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 8))]
+    grid = "\n".join(["method.gate.threshold:", *rows])
+    for path in ("/sweeps/check", "/sweeps"):
+        answer = site.post(path, data={"name": "x", "vary": "grid", "grid": grid, "preset": "tiny", "config": ""})
+        assert "more than 100,000 values" in answer.text
+
+
 def test_what_is_not_there_is_told_in_bounds(site: TestClient, config: dict[str, Any], tmp_path: Path) -> None:
     student = {**config["students"][0], "native_domain": "x" * 100_000}
     answer = site.post(f"{API}/experiments?dry_run=true", json={"config": {**config, "students": [student, config["students"][1]]}})

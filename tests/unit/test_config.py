@@ -58,3 +58,25 @@ def test_a_fault_names_its_place() -> None:
     assert caught.value.field == "method.gate.threshold"
     with pytest.raises(ConfigError, match="line 2"):
         parse_yaml("name: x\nstudents: [")
+
+
+@pytest.mark.parametrize("text", ["x: &a [*a]", "x: &a {b: [{c: *a}]}", "x: &a {? [*a] : 1}"])
+def test_yaml_that_turns_in_circles_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="stands for more than"):
+        parse_yaml(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["x: " + "[" * 40 + "]" * 40, "a: &a [[[[[[[[[[[[[[[[[[[x]]]]]]]]]]]]]]]]]]]\nb: [[[[[[[[[[[[[[[[*a]]]]]]]]]]]]]]]]"]
+)
+def test_yaml_that_is_deep_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="more than 32 levels deep"):
+        parse_yaml(text)
+
+
+def test_yaml_that_grows_is_refused_before_it_has_grown() -> None:
+    """Eight lines would be a hundred million values."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 8))]
+    with pytest.raises(ConfigError, match="stands for more than 100,000 values"):
+        parse_yaml("\n".join(lines))
+    assert parse_yaml("\n".join(lines[:4]))["a3"][9][9][9][9] == "x"  # aliases as such are welcome

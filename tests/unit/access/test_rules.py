@@ -27,6 +27,10 @@ from app.access.rules import Need, action_of, changed, need_of
         ("POST", "/api/v1/runs/3:move", "admin"),
         ("POST", "/api/v1/runs/3.0:move", "admin"),
         ("POST", "/runs/0000000003/move", "admin"),
+        # one's own, yet it tells others: as under REST
+        ("POST", "/settings/webhooks", "write"),
+        ("POST", "/settings/webhooks/1/delete", "write"),
+        ("GET", "/settings/webhooks", "read"),
         # names that only begin like an open or a kept one
         ("POST", "/loginx", "write"),
         ("GET", "/staticx", "read"),

@@ -68,6 +68,7 @@ def post(url: str, **named: Any) -> Reply:
         "http://[::]/",
         "http://[::1]/",
         "http://[::ffff:127.0.0.1]/",
+        "http://[::ffff:0:127.0.0.1]/",
         "http://[::ffff:a00:1]/",
         "http://[::127.0.0.1]/",
         "http://[64:ff9b::10.0.0.1]/",

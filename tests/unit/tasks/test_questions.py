@@ -172,6 +172,9 @@ def test_a_broken_source_is_refused_where_it_is_broken(config: DomainConfig, con
         ("a\x00b.jsonl", "There is no file"),
         ("hub:nonsense", "is no hub source"),
         ("hub:a/b", "is no hub source"),
+        ("hub:../data:test", "is no hub source"),
+        ("hub:~/data:test", "is no hub source"),
+        ("hub:./data:test", "is no hub source"),
         ("{folder}/train.jsonl[6:]", "gives no rows"),
         ("{folder}/train.jsonl[3:2]", "gives no rows"),
         ("{folder}/train.jsonl[x]", "There is no file"),
@@ -211,6 +214,13 @@ def test_a_hub_source_is_loaded_by_name_configuration_and_split(
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert ids(load_domain(change(config, test=source)).test) == ["q21", "q22"]
+
+
+def test_a_hub_source_is_never_a_folder_of_this_machine(config: DomainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The hub's library looks for a folder of that name first."""
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert "also the name of a folder" in refusal(change(config, test="hub:owner/name:test")).message
 
 
 def test_a_hub_that_fails_is_a_users_error(config: DomainConfig, monkeypatch: pytest.MonkeyPatch):
