@@ -13,7 +13,17 @@ from app.access import audit, links, people, tokens
 from app.access.person import Role, Scope
 from app.access.shapes import AuditEntry, Invitation, LinkShape, Me, NewTokenShape, PersonShape, TokenShape
 from app.access.tables import LinkRow
-from app.api.dependencies import LARGEST_ID, CurrentAdmin, CurrentEngine, CurrentPerson, CurrentSettings, Cursor, Limit, Reader
+from app.api.dependencies import (
+    LARGEST_ID,
+    CurrentAdmin,
+    CurrentEngine,
+    CurrentPerson,
+    CurrentSettings,
+    Cursor,
+    Limit,
+    Reader,
+    public_address,
+)
 from app.db import writing
 from app.errors import Refused
 from app.records import queries
@@ -146,5 +156,5 @@ def audit_list(
 
 
 def _link(row: LinkRow, path: str, request: Request, settings: Settings) -> LinkShape:
-    url = (settings.public_url or str(request.base_url).rstrip("/")) + path
+    url = public_address(request, settings) + path
     return LinkShape(id=row.id or 0, url=url, purpose=row.purpose, role=row.role, expires_at=row.expires_at)

@@ -93,3 +93,8 @@ IdempotencyKey = Annotated[
         max_length=200,
     ),
 ]
+
+
+def public_address(request: Request, settings: Settings) -> str:
+    """The studio's address as people know it, without a slash at its end."""
+    return settings.public_url or str(request.base_url).rstrip("/")

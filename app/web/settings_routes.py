@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from app.access import audit, cookies, links, people, sessions, tokens, tries
 from app.access.gate import address_of
 from app.access.person import ROLES, SCOPES, Person
-from app.api.dependencies import CurrentAdmin, CurrentEngine, CurrentPerson, CurrentSettings, Reader
+from app.api.dependencies import CurrentAdmin, CurrentEngine, CurrentPerson, CurrentSettings, Reader, public_address
 from app.db import now, reading, writing
 from app.errors import Fault, Forbidden, Invalid, NotFound, Refused
 from app.secrets import hub_token, vault
@@ -178,10 +178,17 @@ def invite(request: Request, engine: CurrentEngine, admin: CurrentAdmin, setting
         raise Refused("Nobody can be invited so.", "Set OPCOD_AUTH=password, and choose one of the roles.")
     with writing(engine) as session:
         row, path = links.make(session, "invite", role, by=admin.name)
+    address = public_address(request, settings) + path
     audit.about(request, f"invitation {row.id}, {row.role}")
     text = f"Send it to the person you invite: within {links.VALID_HOURS['invite'] // 24} days it makes one {role}. It is not shown again."
     return _tab(
-        request, engine, settings, admin, "people", Notice("done", "The invitation is made.", text, _base(request, settings) + path), 201
+        request,
+        engine,
+        settings,
+        admin,
+        "people",
+        Notice("done", "The invitation is made.", text, address),
+        201,
     )
 
 
@@ -217,7 +224,8 @@ def person_reset(request: Request, name: str, engine: CurrentEngine, admin: Curr
         person = people.get(session, name)
         _, path = links.make(session, "reset", person.role, by=admin.name, person_id=person.id)  # type: ignore[arg-type]
     text = f"Send it to {person.name}: within {links.VALID_HOURS['reset']} hours it sets another password, once. It is not shown again."
-    return _tab(request, engine, settings, admin, "people", Notice("done", "The link is made.", text, _base(request, settings) + path), 201)
+    address = public_address(request, settings) + path
+    return _tab(request, engine, settings, admin, "people", Notice("done", "The link is made.", text, address), 201)
 
 
 @router.post("/people/invitations/{link_id:int}/withdraw")
@@ -292,7 +300,3 @@ def _faults(invalid: Invalid) -> tuple[tuple[str, str], ...]:
 
 def _error(refused: Refused | Forbidden) -> Notice:
     return Notice("error", str(refused), refused.advice)
-
-
-def _base(request: Request, settings: Settings) -> str:
-    return settings.public_url or str(request.base_url).rstrip("/")

@@ -68,15 +68,20 @@ def check_folder(folder: Path, config: ExperimentConfig) -> None:
     Raises:
         CheckpointError: it has another.
     """
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        return
-    try:
-        same = config_digest(parse_config(parse_yaml(path.read_text(encoding="utf-8")))) == config_digest(config)
-    except ConfigError:
-        same = False
-    if not same:
+    if (folder / CONFIG_FILE).is_file() and not _began_with(folder, config):
         raise _another_configuration(folder)
+
+
+def _began_with(folder: Path, config: ExperimentConfig) -> bool:
+    """Whether the folder's run says that it began with this configuration, as it is read today.
+
+    A setting that came with a later version has its default there, though no digest of that time knows it.
+    """
+    try:
+        began = parse_config(parse_yaml((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+    except (ConfigError, FileNotFoundError):
+        return False
+    return config_digest(began) == config_digest(config)
 
 
 def _another_configuration(folder: Path) -> CheckpointError:
@@ -92,7 +97,7 @@ class Checkpoints:
     def __init__(self, folder: Path, config: ExperimentConfig, tell: Tell = logger.warning) -> None:
         self.run_folder = folder
         self.folder = folder / FOLDER
-        self.digest = config_digest(config)
+        self._config, self.digest = config, config_digest(config)
         recording = config.recording
         self.keeping = Keeping(recording.keep_checkpoints, recording.keep_first, recording.keep_best)
         self.tell = tell
@@ -115,7 +120,7 @@ class Checkpoints:
             if manifest is None:
                 damaged.append((path, f"Checkpoint {path.name} cannot be read"))
                 continue
-            if manifest.config_digest != self.digest:
+            if manifest.config_digest != self.digest and not _began_with(self.run_folder, self._config):
                 raise _another_configuration(self.run_folder)
             if fault := damage(self.run_folder, manifest):
                 damaged.append((path, f"The checkpoint of {manifest.place} is damaged: {fault}"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from opcod.errors import CheckpointError, ResourceError
 from opcod.training.checkpoints import Checkpoints, check_folder, load_state, save_state
@@ -154,6 +155,19 @@ def test_a_checkpoint_of_an_earlier_version_is_read_and_checked_by_size(tmp_path
         "checkpoints/ann-000001/optimizer.safetensors",
         "checkpoints/ann-000001/weights.safetensors",
     }
+
+
+def test_a_run_goes_on_after_a_version_has_brought_a_new_setting(tmp_path: Path) -> None:
+    written = Checkpoints(tmp_path, config())
+    written.digest = "of a configuration without the setting"
+    written.write(manifest(tmp_path, written, seq=1, steps=1))
+    began_with = config().model_dump(mode="json")
+    del began_with["compute"]["gpu_memory_gib"]
+    (tmp_path / CONFIG_FILE).write_text(yaml.safe_dump(began_with), encoding="utf-8")
+    assert (latest := Checkpoints(tmp_path, config()).latest()) is not None
+    assert latest.seq == 1
+    with pytest.raises(CheckpointError, match="another configuration"):
+        Checkpoints(tmp_path, config(seed=1)).latest()
 
 
 def test_what_a_run_left_before_its_first_checkpoint_is_not_taken_over(tmp_path: Path) -> None:
