@@ -35,18 +35,20 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def make_engine(url: str) -> Engine:
-    """An engine for `url`; a SQLite file's folder is made where it is missing. Its errors quote no stored text: they are logged."""
+def make_engine(url: str, *, connections: int = 30) -> Engine:
+    """An engine for `url` with at most so many connections; a SQLite file's folder is made where it is missing.
+
+    Its errors quote no stored text: they are logged.
+    """
+    pool = {"pool_size": min(10, connections), "max_overflow": max(0, connections - 10)}
     if make_url(url).get_backend_name() != "sqlite":
-        engine = create_engine(
-            url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args={"connect_timeout": 5}, hide_parameters=True
-        )
+        engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, hide_parameters=True, **pool)
         event.listen(engine, "before_cursor_execute", _make_storable, retval=True)
         return engine
     database = make_url(url).database
     if database and database != ":memory:":
         Path(database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, pool_size=10, max_overflow=30, connect_args={"timeout": 30}, hide_parameters=True)
+    engine = create_engine(url, connect_args={"timeout": 30}, hide_parameters=True, **pool)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     event.listen(engine, "before_cursor_execute", _make_storable, retval=True)

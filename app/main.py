@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from anyio import to_thread
+from anyio import Semaphore, to_thread
 from fastapi import APIRouter, FastAPI
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy import Engine
@@ -48,6 +48,8 @@ from app.webhooks.delivery import deliver_forever
 
 API = "/api/v1"
 STATIC = Path(__file__).parents[1] / "static"
+OTHERS = 8
+"""Connections of what answers nobody: sweeps, deliveries, the bell."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -67,7 +69,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     openapi.install(app, API)
     app.state.settings = settings
-    app.state.engine = make_engine(settings.database_url)
+    readers = 2 * settings.request_threads
+    app.state.readers = Semaphore(readers)
+    app.state.engine = make_engine(settings.database_url, connections=readers + 2 * settings.request_threads + OTHERS)
     app.state.store = open_store(settings)
     app.state.bell = Bell(settings.broker_url)
     app.state.pulse = Pulse()

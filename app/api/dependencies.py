@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 from fastapi import Depends, Header, Path, Query, Request
 from sqlalchemy import Engine
 from sqlmodel import Session
@@ -52,17 +52,22 @@ async def _admin(person: Annotated[Person, Depends(_person)]) -> Person:
 
 
 async def _read_session(request: Request) -> AsyncIterator[Session]:
-    """Opened here, where it costs nothing; it speaks to the database on the endpoint's thread first."""
+    """A session that has ended before the answer is sent. It speaks to the database on the endpoint's thread first.
+
+    An answer may have to wait for a thread while its session holds a connection. Were there more sessions than
+    connections, all threads could come to wait for connections, and those that hold them for a thread, for ever.
+    """
     engine: Engine = request.app.state.engine
-    session = Session(engine, expire_on_commit=False)
-    try:
-        yield session
-    finally:
-        if engine.dialect.name == "sqlite":  # ends without waiting for anybody
-            session.close()
-        else:
-            # Beside the endpoints' threads: were they all waiting for a connection, this one would never be given back.
-            await to_thread.run_sync(session.close, limiter=CapacityLimiter(1))
+    async with request.app.state.readers:
+        session = Session(engine, expire_on_commit=False)
+        try:
+            yield session
+        finally:
+            if engine.dialect.name == "sqlite":  # ends without waiting for anybody
+                session.close()
+            else:
+                with CancelScope(shield=True):
+                    await to_thread.run_sync(session.close, limiter=CapacityLimiter(1))  # beside the endpoints' threads, which may be busy
 
 
 CurrentEngine = Annotated[Engine, Depends(_engine)]
@@ -75,7 +80,7 @@ CurrentPerson = Annotated[Person, Depends(_person)]
 """Who asks. Their name is the actor of what they change, and the owner of what they make."""
 CurrentAdmin = Annotated[Person, Depends(_admin)]
 """The same, of an admin. The gate has refused others already, by the path; this says so where the route is."""
-Reader = Annotated[Session, Depends(_read_session)]
+Reader = Annotated[Session, Depends(_read_session, scope="function")]
 """A session for reading."""
 
 LARGEST_ID = 2**31 - 1
