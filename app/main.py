@@ -96,7 +96,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     to_thread.current_default_thread_limiter().total_tokens = settings.request_threads
-    settings.runs_folder.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)  # others of this machine read neither database nor runs
+    settings.runs_folder.mkdir(exist_ok=True)
     await to_thread.run_sync(migrate, app.state.engine)
     await to_thread.run_sync(_announce_budget, app.state.engine, settings.disk_budget_gib)
     tasks = [

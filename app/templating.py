@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
@@ -30,10 +31,17 @@ STATIC = ROOT / "static"
 
 _HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
 
+_MARKS = "".join(mark for mark in map(chr, (*range(0x300, 0x3100), *range(0xFE00, 0xFE30))) if category(mark) in ("Mn", "Me"))
+_PILED = re.compile(f"([{_MARKS}]{{8}})([{_MARKS}]+)")
+"""More marks on a letter than any script has: no line breaks among them, and they cover the lines around."""
+
 
 def shown(text: str | None) -> str:
-    """Text with control, invisible and direction-changing characters spelled out, as in ``⟨U+202E⟩``."""
-    return _HIDDEN.sub(lambda match: f"⟨U+{ord(match.group()):04X}⟩", text or "")
+    """Text with control, invisible and direction-changing characters spelled out, as in ``⟨U+202E⟩``, and without piles of marks."""
+    if not text or (text.isascii() and text.isprintable()):
+        return text or ""
+    text = _HIDDEN.sub(lambda match: f"⟨U+{ord(match.group()):04X}⟩", text)
+    return _PILED.sub(lambda match: f"{match[1]}⟨{len(match[2])} more marks⟩", text)
 
 
 def percent(value: float | None, digits: int = 1) -> str:

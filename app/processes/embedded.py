@@ -73,7 +73,7 @@ def owned_home(home: Path) -> Iterator[Callable[[dict[str, object]], None]]:
         ResourceError: it cannot be made or written, or another `opcod up` holds it.
     """
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = open(home / "up.lock", "a+", encoding="utf-8")  # noqa: SIM115
     except OSError as error:
         raise ResourceError(

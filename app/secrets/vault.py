@@ -72,7 +72,7 @@ def open_vault(settings: Settings) -> Vault:
 def _read_or_make(path: Path) -> bytes:
     """The key; of processes that make it at once, the first wins."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.{token_hex(8)}")
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(Fernet.generate_key())

@@ -542,6 +542,12 @@ def test_on_this_machine_without_passwords_one_does_everything_as_user(tmp_path:
     app.state.engine.dispose()
 
 
+def test_others_of_this_machine_read_nothing(tmp_path: Path) -> None:
+    app = create_app(Settings(home=tmp_path / "home"))
+    with TestClient(app):
+        assert (tmp_path / "home").stat().st_mode & 0o077 == 0
+
+
 @pytest.mark.parametrize(
     ("name", "value", "status"),
     [

@@ -24,6 +24,11 @@ def test_shown_keeps_what_people_write() -> None:
     assert shown(None) == ""
 
 
+def test_marks_do_not_pile_up() -> None:
+    assert shown("Z" + "\u0351" * 300) == "Z" + "\u0351" * 8 + "⟨292 more marks⟩"
+    assert shown("\u0e01\u0e49 e\u0301 \u0928\u0940") == "\u0e01\u0e49 e\u0301 \u0928\u0940"
+
+
 @given(st.text(st.sampled_from("<>&\"'`ab \n")))
 def test_ticked_text_holds_no_markup_but_code(text: str) -> None:
     assert not set(re.sub(r"</?code>|&\w+;|&#\d+;", "", str(ticked(text)))) & set("<>&\"'")
