@@ -1,0 +1,160 @@
+"""A studio in which all that others wrote comes from a corpus, put into the tables past every check: pages bear it by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Engine
+from sqlmodel import SQLModel, col, select
+
+from app.access import sessions
+from app.access.person import Person
+from app.access.tables import AuditRow, PersonRow, SessionRow, TokenRow
+from app.artefacts import logs
+from app.artefacts.store import Store
+from app.db import now, writing
+from app.records.ingest import ingest
+from app.settings import Settings
+from app.tables import (
+    ExchangeRow,
+    ExperimentRow,
+    NoticeRow,
+    RunRow,
+    SweepPointRow,
+    SweepRow,
+    TransitionRow,
+    WorkerRow,
+)
+from app.webhooks.tables import DeliveryRow, DeliveryTryRow, WebhookRow
+from opcod.events import ExchangeRecorded
+from opcod.types import Exchange, Feedback, Question, Rollout
+from tests.browser.seeding import Story, seed_run, start_run
+
+SLOTS = 7
+"""Texts of an exchange: each page of one bears so many of the corpus."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seeded:
+    """Ids of what was put there."""
+
+    list_run: int
+    """Its exchanges bear one text each, in all places."""
+    page_run: int
+    """Its exchanges bear `SLOTS` texts each."""
+    exchanges: tuple[int, ...]
+    """Those of `page_run`."""
+    archive_run: int
+    """Everything else that a run's page tells bears all of the texts."""
+    named_runs: tuple[int, ...]
+    """Each has a text as its name."""
+    sweep: int
+    mark: str
+    """Of a session of the admin's."""
+
+
+class Seeder:
+    """Fills a studio, in which nothing was before but `person`, with `texts`."""
+
+    def __init__(self, engine: Engine, store: Store, settings: Settings, person: Person, texts: Sequence[str]) -> None:
+        self._engine, self._store, self._settings, self._person, self._texts = engine, store, settings, person, texts
+
+    def seed(self) -> Seeded:
+        list_run, page_run = self._run_with(self._one_each()), self._run_with(self._many_each())
+        archive = seed_run(self._engine, Story(rounds=1, steps=2))
+        named = self._named_runs(archive)
+        with writing(self._engine) as session:
+            run = session.get_one(RunRow, archive)
+            run.name, run.tags, folder = self._part(1, 200), [self._part(number, 50) for number in range(32)], run.folder
+            sweep = SweepRow(name=self._part(0, 200), owner=self._part(4, 64), axes=["method.gate.threshold", self._part(5, 60)])
+            session.add(sweep)
+            session.flush()
+            assert sweep.id is not None
+            for row in self._rows(archive, named, sweep.id):
+                session.add(row)
+                if isinstance(row, WebhookRow | DeliveryRow):
+                    session.flush()  # others refer to it
+            exchanges = session.exec(select(ExchangeRow.id).where(ExchangeRow.run_id == page_run).order_by(col(ExchangeRow.id))).all()
+            mark, _ = sessions.open_session(session, self._settings, self._person.id or 0, address="127.0.0.1", agent="Chrome")
+        self._store.put_bytes("\n".join(self._texts).encode(), f"{folder}/{logs.part_path(0)}")
+        return Seeded(list_run, page_run, tuple(one or 0 for one in exchanges), archive, named, sweep.id, mark)
+
+    def _part(self, number: int, most: int) -> str:
+        """Text `number`, going round, as long as the service lets such a text become."""
+        return self._texts[number % len(self._texts)][:most]
+
+    def _run_with(self, exchanges: Iterator[ExchangeRecorded]) -> int:
+        claim = start_run(self._engine, Story(rounds=1, steps=2))
+        with writing(self._engine) as session:
+            ingest(session, claim.run_id, claim.token, list(exchanges))
+        return claim.run_id
+
+    def _one_each(self) -> Iterator[ExchangeRecorded]:
+        return (_said(seq, (text[:5_000],) * SLOTS) for seq, text in enumerate(self._texts, start=1))
+
+    def _many_each(self) -> Iterator[ExchangeRecorded]:
+        places = range(0, len(self._texts), SLOTS)
+        return (_said(seq, [self._part(place + slot, 200_000) for slot in range(SLOTS)]) for seq, place in enumerate(places, start=1))
+
+    def _named_runs(self, like: int) -> tuple[int, ...]:
+        """Runs, every text a name, an owner, a tag, an error, and a text of the configuration."""
+        rows = []
+        with writing(self._engine) as session:
+            config = session.get_one(ExperimentRow, session.get_one(RunRow, like).experiment_id).config
+            for number in range(len(self._texts)):
+                data = config | {"name": self._part(number, 200)}
+                sources = {"system_prompt": self._part(number, 20_000), "train": self._part(number, 1_000)}
+                data["domains"] = [domain | sources for domain in data["domains"]]
+                data["students"] = [student | {"model": self._part(number, 500)} for student in data["students"]]
+                experiment = ExperimentRow(name=self._part(number, 200), config=data)
+                session.add(experiment)
+                session.flush()
+                row = RunRow(experiment_id=experiment.id or 0, name=self._part(number, 200), folder=f"named-{number}", status="queued")
+                row.owner, row.tags = self._part(number + 1, 64), [self._part(number + 2, 50)]
+                row.queued_at, row.turn, row.rounds, row.steps_total, row.size_bytes = now(), float(number), 1, 4, 1_000_000 + number
+                if number % 2:
+                    row.status, row.error_kind = "failed", "data"
+                    row.error_message, row.error_advice = self._part(number + 3, 2_000), self._part(number + 4, 2_000)
+                session.add(row)
+                rows.append(row)
+            session.flush()
+            return tuple(row.id or 0 for row in rows)
+
+    def _rows(self, archive: int, named: Sequence[int], sweep: int) -> Iterator[SQLModel]:
+        moment, soon, me = now(), now() + timedelta(days=1), self._person.id or 0
+        axis = self._part(5, 60)
+        for number, text in enumerate(self._texts):
+            name, run = f"{number} {text[:80]}", named[number]
+            yield TransitionRow(run_id=archive, from_status="running", to_status="completed", cause=text[:2_000], actor=text[:64])
+            yield TransitionRow(run_id=run, to_status="queued", cause=text[:2_000], actor=text[:64])
+            yield NoticeRow(run_id=archive, kind="checkpoint", message=text[:2_000])
+            yield WorkerRow(
+                name=name, host=text[:100], pid=1, device=text[:60], labels=[text[:40]], started_at=moment, seen_at=moment, run_id=run
+            )
+            yield TokenRow(person_id=me, name=text[:100], prefix="opcod_abc", token_hash=f"{number}", scope="read", expires_at=soon)
+            yield SessionRow(person_id=me, token_hash=f"{number}", expires_at=soon, address=text[:64], agent=text[:200])
+            yield PersonRow(name=name, name_key=f"{number}", role="viewer", password_hash="")
+            yield AuditRow(who=text[:64], means=text[:40], action=text[:120], object=text[:200], address=text[:64], outcome=text[:100])
+            yield SweepRow(name=text[:200], owner=text[:64], axes=[])
+            values = {"method.gate.threshold": text[:200], axis: [text[:50]]}
+            yield SweepPointRow(sweep_id=sweep, place=number, values=values, experiment_id=1, run_id=run)
+            hook = number // HOOKED + 1
+            if number % HOOKED == 0:
+                yield WebhookRow(id=hook, owner=self._person.name, url=text[:2_000], events=["run.failed"], sealed_secret="")
+            yield DeliveryRow(id=number + 1, webhook_id=hook, event="run.failed", body={}, tries=1, next_try_at=None)
+            yield DeliveryTryRow(delivery_id=number + 1, status=500, seconds=0.1, answer=text[:500])
+
+
+HOOKED = 5
+"""Deliveries of a webhook that its page shows."""
+
+
+def _said(seq: int, texts: Sequence[str]) -> ExchangeRecorded:
+    """An exchange that has one of the texts in each of its places."""
+    prompt, answer, response, extracted, solution, raw, teacher = texts
+    feedback = Feedback(raw, raw, "kept", extracted, answer, (answer, raw))
+    question, rollout = Question(prompt[:500], "densities", prompt, answer), Rollout(0, response, 3, True, extracted, False)
+    exchange = Exchange(1, seq, 0, "student1", "student2", question, rollout, solution, feedback, teacher, True, 0.1, 0.2)
+    return ExchangeRecorded.model_construct(kind="exchange_recorded", seq=seq, at=now(), exchange=exchange)
