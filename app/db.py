@@ -18,14 +18,17 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import Session, SQLModel, create_engine
 
 from opcod.plain_text import storable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_SECONDS = 30
+HUNG_SECONDS = 10
+"""PostgreSQL ends a write whose process says nothing for so long: a machine that hangs would keep its rows, a run's among them,
+from whoever is to take over. Shorter than a lease."""
 MIGRATION_LOCK = 0x0DC0D
 """Key of the advisory lock that keeps two starting servers from migrating together."""
 
@@ -44,6 +47,7 @@ def make_engine(url: str, *, connections: int = 30) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
         engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, hide_parameters=True, **pool)
         event.listen(engine, "before_cursor_execute", _make_storable, retval=True)
+        event.listen(engine, "handle_error", _tell_as_lost)
         return engine
     database = make_url(url).database
     if database and database != ":memory:":
@@ -85,6 +89,13 @@ def _storable(value: Any) -> Any:
     return value
 
 
+def _tell_as_lost(context: ExceptionContext) -> None:
+    """A write that hung for too long has lost its connection, as with a database that restarts; the driver calls it an internal error."""
+    if getattr(context.original_exception, "sqlstate", None) == "25P03":
+        context.is_disconnect = True
+        raise OperationalError(context.statement, None, context.original_exception, hide_parameters=True, connection_invalidated=True)
+
+
 def _begin_sqlite(connection: Connection) -> None:
     """A transaction that will write takes the write lock first: one that turns from reader to writer may be refused."""
     writes = connection.get_execution_options().get("writes", False)
@@ -100,11 +111,13 @@ def reading(engine: Engine) -> Iterator[Session]:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Session]:
-    """A session for writing: commits at the end, rolls back if anything is raised.
+    """A session for writing: commits at the end, rolls back if anything is raised, or if nothing comes for `HUNG_SECONDS` (PostgreSQL).
 
     Ring bells after leaving it, never inside.
     """
     with Session(engine.execution_options(writes=True), expire_on_commit=False) as session, session.begin():
+        if engine.dialect.name == "postgresql":
+            session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {HUNG_SECONDS * 1000:d}"))
         yield session
 
 

@@ -56,8 +56,11 @@ class Report(BaseModel):
     def save(self, folder: Path) -> None:
         """Leave it for the worker, whole or not at all."""
         draft = folder / f"report-{self.token}.part"
-        draft.write_text(self.model_dump_json(), encoding="utf-8")
-        draft.replace(report_path(folder, self.token))
+        try:
+            draft.write_text(self.model_dump_json(), encoding="utf-8")
+            draft.replace(report_path(folder, self.token))
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def report_path(folder: Path, token: int) -> Path:

@@ -351,6 +351,7 @@ def reap(session: Session, moment: datetime | None = None) -> list[int]:
     row without anything new done fails, with advice, instead of being tried for ever.
     """
     moment = moment or now()
+    _shorten_leases_from_the_future(session, moment)
     lapsed = session.exec(
         select(RunRow).where(col(RunRow.status).in_(HELD), col(RunRow.lease_until) < moment).with_for_update(skip_locked=True)
     ).all()
@@ -493,6 +494,18 @@ def _let_go(session: Session, run: RunRow, outcome: str, moment: datetime) -> No
     session.exec(update(AttemptRow).where(col(AttemptRow.id) == run.attempt_id).values(ended_at=moment, outcome=outcome))
     run.attempt_id = None
     run.lease_until = None
+    session.flush()
+
+
+def _shorten_leases_from_the_future(session: Session, moment: datetime) -> None:
+    """A lease that was renewed while a clock was far ahead, and has been set right since, ends its length from now."""
+    held = select(RunRow, AttemptRow).where(col(RunRow.attempt_id) == col(AttemptRow.id), col(RunRow.status).in_(HELD))
+    ahead = held.where(col(AttemptRow.renewed_at) > moment).with_for_update(skip_locked=True, of=RunRow)
+    for run, attempt in session.exec(ahead).all():
+        assert run.lease_until is not None
+        length = run.lease_until - attempt.renewed_at
+        if attempt.renewed_at - moment > length:  # less is what clocks of different machines may differ by
+            attempt.renewed_at, run.lease_until = moment, moment + length
     session.flush()
 
 

@@ -37,5 +37,7 @@ def farewell(session: Session, name: str) -> None:
 
 
 def alive(session: Session) -> list[WorkerRow]:
-    """Workers heard of lately, by name."""
-    return list(session.exec(select(WorkerRow).where(col(WorkerRow.seen_at) > now() - SILENT_AFTER).order_by(col(WorkerRow.name))).all())
+    """Workers heard of lately, by name. One last heard of in the future has died since its clock was set right, or speaks again soon."""
+    moment = now()
+    lately = col(WorkerRow.seen_at).between(moment - SILENT_AFTER, moment + SILENT_AFTER)
+    return list(session.exec(select(WorkerRow).where(lately).order_by(col(WorkerRow.name))).all())

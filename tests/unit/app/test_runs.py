@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -11,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 from sqlmodel import col, select
 
+from app import db
 from app.db import make_engine, migrate, now, reading, writing
 from app.errors import Conflict, LeaseLost, NotFound
 from app.lifecycle import runs
@@ -164,6 +167,51 @@ def test_a_lapsed_lease_queues_the_run_again_and_the_slow_worker_is_fenced_off(e
     assert status(engine, run_id) == "starting"
     with writing(engine) as session:
         assert runs.renew(session, quick).ours
+
+
+def test_a_worker_that_hangs_in_the_middle_of_a_write_does_not_keep_its_run_from_others(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine.dialect.name == "sqlite":
+        pytest.skip("its processes are on one machine and hang together")
+    monkeypatch.setattr(db, "HUNG_SECONDS", 1)
+    run_id = queued_run(engine)
+    claim = claimed(engine, lease_seconds=0)
+
+    def reaped() -> list[int]:
+        with writing(engine) as session:
+            return runs.reap(session)
+
+    with pytest.raises(OperationalError, match="idle-in-transaction"), writing(engine) as hanging:  # noqa: PT012
+        runs.hold(hanging, run_id, claim.token)
+        assert reaped() == []
+        deadline = time.monotonic() + 20
+        while (found := reaped()) != [run_id]:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.1)
+        hanging.exec(select(RunRow)).all()
+    assert status(engine, run_id) == "queued"
+
+
+def test_a_lease_renewed_while_the_clock_was_ahead_lapses_after_its_length_once_the_clock_is_right(engine: Engine) -> None:
+    run_id = queued_run(engine)
+    claimed(engine, lease_seconds=10)
+    right = now() - timedelta(hours=2)
+    with writing(engine) as session:
+        assert runs.reap(session, right) == []
+        assert runs.reap(session, right + timedelta(seconds=9)) == []
+        assert runs.reap(session, right + timedelta(seconds=11)) == [run_id]
+
+
+def test_clocks_of_two_machines_may_differ_by_less_than_a_lease(engine: Engine) -> None:
+    queued_run(engine)
+    claim = claimed(engine, lease_seconds=10)
+    with reading(engine) as session:
+        before = session.get_one(RunRow, claim.run_id).lease_until
+    with writing(engine) as session:
+        assert runs.reap(session, now() - timedelta(seconds=8)) == []
+    with reading(engine) as session:
+        assert session.get_one(RunRow, claim.run_id).lease_until == before
 
 
 def test_a_run_that_was_stopping_when_its_worker_died_is_stopped(engine: Engine) -> None:

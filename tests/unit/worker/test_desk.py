@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from app.db import reading, writing
+from app.db import now, reading, writing
 from app.lifecycle import runs, workers
 from app.lifecycle.queueing import Offer
-from app.tables import AttemptRow, RunRow
+from app.tables import AttemptRow, RunRow, WorkerRow
 from tests.unit.worker.conftest import queue_run
 from tests.unit.worker.test_runner import PRELUDE, eventually
 from worker.desk import Desk
@@ -115,3 +116,12 @@ def test_a_desk_says_that_it_lives_and_says_farewell(settings: WorkerSettings, e
     desk.close()
     desk.farewell()
     eventually(lambda: alive() == [])
+
+
+def test_a_worker_that_died_while_its_clock_was_ahead_does_not_count_as_alive(engine: Engine) -> None:
+    moment = now()
+    seen = {"here": moment, "a little ahead": moment + timedelta(seconds=10), "dead in two hours": moment + timedelta(hours=2)}
+    with writing(engine) as session:
+        session.add_all([WorkerRow(name=name, host="h", pid=1, device="cpu", started_at=at, seen_at=at) for name, at in seen.items()])
+    with reading(engine) as session:
+        assert [worker.name for worker in workers.alive(session)] == ["a little ahead", "here"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from app.lifecycle.runs import Claim
 from app.tables import AttemptRow, RunRow, TransitionRow
 from opcod.errors import ResourceError
 from tests.unit.worker.conftest import take
-from worker.control import only_writer
+from worker.control import Report, only_writer
 from worker.runner import Runner
 from worker.settings import WorkerSettings
 from worker.telemetry import worker_name
@@ -126,6 +127,17 @@ def test_a_completed_run_with_its_history_and_its_log(bench: Bench) -> None:
     with reading(bench.engine) as session:
         history = session.exec(select(TransitionRow.to_status).order_by(col(TransitionRow.id))).all()
     assert history == ["queued", "starting", "running", "completed"]
+
+
+def test_a_report_that_cannot_be_written_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, *_: object, **__: object) -> None:
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        Report(token=1, outcome="completed").save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_users_fault_is_shown_as_it_is(bench: Bench) -> None:
