@@ -192,6 +192,14 @@ class DivergenceShape(Shape):
     max: float = Field(description="The largest of a token.")
 
 
+class AgainShape(Shape):
+    """The tutee's answer to the same question with the kept feedback in its prompt."""
+
+    text: str = Field(description="What was answered.")
+    correct: bool = Field(description="What the verifier says.")
+    extracted: str | None = Field(description="The answer that was found in it.")
+
+
 class Exchange(Shape):
     """One rollout of the tutee, what the tutor said of it and what the self-teacher was then shown."""
 
@@ -209,6 +217,8 @@ class Exchange(Shape):
     feedback: FeedbackShape | None = Field(description="What the tutor said; null where it was not asked.")
     teacher_prompt: str | None = Field(description="What the self-teacher was shown, exactly.")
     in_loss: bool = Field(description="Whether the update counted it.")
+    again: AgainShape | None = Field(description="The answer with the kept feedback in the prompt; null where the step did not ask for it.")
+    effect: Literal["break", "rescue"] | None = Field(description="What the feedback did to the answer: right to wrong, or wrong to right.")
     divergence: DivergenceShape | None = Field(description="Null where the loss did not count it.")
     labels: list[str] = Field(description="Words that people put on it.")
 
@@ -225,6 +235,61 @@ class Label(Shape):
     label: str = Field(description="The word.")
     person: str = Field(description="Who put it there.")
     at: datetime = Field(description="When it was put there.")
+
+
+class Comment(Shape):
+    """What somebody wrote about an exchange."""
+
+    id: int = Field(description="Rises with time.")
+    exchange_id: int = Field(description="The exchange that it is about.")
+    person: str = Field(description="Who wrote it.")
+    text: str = Field(description="What they wrote.")
+    at: datetime = Field(description="When they wrote it.")
+
+
+class NewComment(Shape):
+    """A comment to be written."""
+
+    text: str = Field(description="What to write.", min_length=1, max_length=10_000)
+
+
+class View(Shape):
+    """A filter of exchanges with a name."""
+
+    id: int = Field(description="Number of the view.")
+    owner: str = Field(description="Who saved it.")
+    name: str = Field(description="What they call it.")
+    query: str = Field(description="The filter as it stands in the inspector's address, without the question mark.")
+    created_at: datetime = Field(description="When it was saved first.")
+
+
+class NewView(Shape):
+    """A view to be saved."""
+
+    name: str = Field(description="What to call it.", min_length=1, max_length=60)
+    query: str = Field(description="The filter as it stands in the inspector's address.", max_length=2_000)
+
+
+class FacetCount(Shape):
+    """A value and the number of exchanges that have it."""
+
+    value: str = Field(description="As the filter takes it.")
+    exchanges: int = Field(description="How many exchanges a list would hold with it.")
+
+
+class Facet(Shape):
+    """One thing to filter by."""
+
+    name: str = Field(description="Name of the filter.")
+    values: list[FacetCount] = Field(description="Every value that occurs, under all the other filters.")
+
+
+class Facets(Shape):
+    """How many exchanges fit, and how many would with another filter."""
+
+    total: int = Field(description="Exchanges that fit; where `more` is true at least so many.")
+    more: bool = Field(description="There are more than were counted; no facets are told then.")
+    facets: list[Facet] = Field(description="What to filter by.")
 
 
 class LabelCount(Shape):

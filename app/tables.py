@@ -216,6 +216,7 @@ class ExchangeRow(SQLModel, table=True):
         Index(None, "run_id", "round", "id"),
         Index(None, "run_id", "step", "tutee", "id"),
         Index(None, "run_id", "outcome", "id"),
+        Index(None, "run_id", "effect", "id"),
         Index(None, "run_id", "domain", "question_id", "id"),
         NEVER_REUSED,
     )
@@ -244,6 +245,12 @@ class ExchangeRow(SQLModel, table=True):
     divergence_max: float | None = None
     outcome: str | None = None
     """The feedback's, repeated here to be filtered by."""
+    again_text: str | None = Field(default=None, sa_type=Text)
+    """The tutee's answer with the kept feedback in its prompt, where the step measured breaks."""
+    again_correct: bool | None = None
+    again_extracted: str | None = Field(default=None, sa_type=Text)
+    effect: str | None = None
+    """`break` or `rescue`: right turned wrong with the feedback, or wrong turned right."""
 
 
 class FeedbackRow(SQLModel, table=True):
@@ -268,6 +275,31 @@ class ExchangeLabelRow(SQLModel, table=True):
     label: str = Field(primary_key=True, index=True)
     person: str
     at: datetime = Field(sa_type=UtcDateTime)
+
+
+class CommentRow(SQLModel, table=True):
+    """What somebody wrote about an exchange."""
+
+    __tablename__: ClassVar[str] = "comments"
+    __table_args__: ClassVar[Any] = (Index(None, "exchange_id", "id"), NEVER_REUSED)
+    id: int | None = Field(default=None, primary_key=True, sa_type=BIG_INTEGER)
+    exchange_id: int = Field(sa_type=BIG_INTEGER, foreign_key="exchanges.id", ondelete="CASCADE")
+    person: str
+    text: str = Field(sa_type=Text)
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
+class ViewRow(SQLModel, table=True):
+    """A filter of exchanges that somebody gave a name, for every run."""
+
+    __tablename__: ClassVar[str] = "views"
+    __table_args__: ClassVar[Any] = (UniqueConstraint("owner", "name"), NEVER_REUSED)
+    id: int | None = Field(default=None, primary_key=True)
+    owner: str
+    name: str
+    query: str = Field(sa_type=Text)
+    """As it stands in the inspector's address."""
+    created_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class EvaluationRow(SQLModel, table=True):

@@ -39,23 +39,11 @@ document.addEventListener("click", (event) => {
   if (row && !event.target.closest("a, button, input, select, label") && !getSelection().toString()) location.assign(row.dataset.href);
 });
 
-// Keys: j and k walk a list or the exchanges, h and l the sibling rollouts; off while typing.
-const follow = (selector) => document.querySelector(selector)?.click();
+// A slash goes to the search; off while typing.
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, [contenteditable]")) return;
-  const links = [...document.querySelectorAll("[data-row-link]")];
-  if (links.length && (event.key === "j" || event.key === "k")) {
-    const here = links.indexOf(document.activeElement);
-    const next = event.key === "j" ? here + 1 : Math.max(0, here - 1);
-    if (next < links.length) links[next].focus(); else follow("[data-key='next-page']");
-    return;
-  }
-  const keys = { j: "[data-key='next']", k: "[data-key='previous']", l: "[data-key='sibling-next']", h: "[data-key='sibling-previous']" };
-  if (keys[event.key]) follow(keys[event.key]);
-  if (event.key === "/") {
-    const search = document.querySelector("[type='search']");
-    if (search) { event.preventDefault(); search.focus(); }
-  }
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, [contenteditable]")) return;
+  const search = document.querySelector("[type='search']");
+  if (search) { event.preventDefault(); search.focus(); }
 });
 
 // Small habits of forms and links: selects that filter at once, buttons that work once, links that keep the place on the page.

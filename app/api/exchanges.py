@@ -6,14 +6,16 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response, status
 from fastapi.responses import StreamingResponse
+from pydantic import Field
 
 from app import shapes
 from app.api.conditional import ConditionalRoute
 from app.api.dependencies import LARGEST_ID, CurrentEngine, CurrentPerson, Cursor, Limit, Order, Reader, RunId
 from app.api.downloads import download, downloads
 from app.db import reading, writing
-from app.records import exchange_queries, exports, labels, queries
+from app.records import comments, exchange_facets, exchange_queries, exports, labels, queries, views
 from app.records.exchange_queries import ExchangeFilters
+from app.records.search_terms import LONGEST as LONGEST_SEARCH
 from opcod.types import FeedbackOutcome
 
 router = APIRouter(tags=["exchanges"], route_class=ConditionalRoute)
@@ -38,7 +40,20 @@ def _filters(
         list[FeedbackOutcome | Literal["none"]] | None,
         Query(description="Only with feedback that ended so; `none`: without feedback. Repeat it for more."),
     ] = None,
-    label: Annotated[str | None, Query(description="Only with this label.", max_length=labels.LONGEST)] = None,
+    effect: Annotated[Literal["break", "rescue"] | None, Query(description="Only where the feedback did this to the answer.")] = None,
+    label: Annotated[
+        str | None, Query(description="Only with this label. A star is the label `starred`.", max_length=labels.LONGEST)
+    ] = None,
+    q: Annotated[
+        str | None,
+        Query(
+            description='Words that must occur in question, rollout or feedback. `"a phrase"`, `-not`, `begin*`; the last word may go on.',
+            max_length=LONGEST_SEARCH,
+        ),
+    ] = None,
+    id: Annotated[
+        list[Annotated[int, Field(ge=1, le=2**63 - 1)]] | None, Query(description="Only these. Repeat it for more.", max_length=500)
+    ] = None,
 ) -> ExchangeFilters:
     return ExchangeFilters(
         round=round,
@@ -50,7 +65,10 @@ def _filters(
         correct=correct,
         in_loss=in_loss,
         outcomes=tuple(outcome or ()),
+        effect=effect,
         label=label,
+        search=q,
+        ids=tuple(id or ()),
     )
 
 
@@ -64,6 +82,13 @@ def exchanges(
     """Exchanges; every filter narrows."""
     queries.run_row(session, run_id)
     return exchange_queries.exchanges(session, run_id, filters, after=queries.cursor(cursor), newest_first=order == "newest", limit=limit)
+
+
+@router.get("/runs/{run_id}/exchanges/facets")
+def facets(run_id: RunId, session: Reader, filters: Filters) -> shapes.Facets:
+    """How many exchanges fit, and how many would with another value of each filter."""
+    queries.run_row(session, run_id)
+    return exchange_facets.facets(session, run_id, filters)
 
 
 @router.get("/runs/{run_id}/exchanges/export", response_class=StreamingResponse, responses=downloads("jsonl", "parquet"))
@@ -104,6 +129,53 @@ def remove_label(exchange_id: ExchangeId, label: LabelName, engine: CurrentEngin
     """Take a word off an exchange; nothing happens where it is not on."""
     with writing(engine) as session:
         labels.remove(session, exchange_id, label)
+    return Response(status_code=status.HTTP_204_NO_CONTENT)
+
+
+@router.get("/exchanges/{exchange_id}/comments")
+def comment_list(exchange_id: ExchangeId, session: Reader, cursor: Cursor = None, limit: Limit = 200) -> shapes.Listing[shapes.Comment]:
+    """What people wrote about an exchange, oldest first."""
+    return comments.of(session, exchange_id, after=queries.cursor(cursor), limit=limit)
+
+
+@router.post("/exchanges/{exchange_id}/comments", status_code=status.HTTP_201_CREATED)
+def comment(exchange_id: ExchangeId, new: shapes.NewComment, engine: CurrentEngine, person: CurrentPerson) -> shapes.Comment:
+    """Write a comment."""
+    with writing(engine) as session:
+        return comments.write(session, exchange_id, new.text, person.name)
+
+
+@router.delete("/exchanges/{exchange_id}/comments/{comment_id}", status_code=status.HTTP_204_NO_CONTENT)
+def remove_comment(
+    exchange_id: ExchangeId,
+    comment_id: Annotated[int, Path(description="The comment's id.", ge=1, le=2**63 - 1)],
+    engine: CurrentEngine,
+    person: CurrentPerson,
+) -> Response:
+    """Take a comment away: one's own, or anybody's as an admin."""
+    with writing(engine) as session:
+        comments.remove(session, exchange_id, comment_id, person)
+    return Response(status_code=status.HTTP_204_NO_CONTENT)
+
+
+@router.get("/views")
+def view_list(session: Reader) -> shapes.Listing[shapes.View]:
+    """Saved views, everybody's."""
+    return shapes.Listing(items=views.listing(session))
+
+
+@router.post("/views", status_code=status.HTTP_201_CREATED)
+def save_view(new: shapes.NewView, engine: CurrentEngine, person: CurrentPerson) -> shapes.View:
+    """Save a filter of exchanges under a name. One's own view of the same name is replaced."""
+    with writing(engine) as session:
+        return views.save(session, new.name, new.query, person.name)
+
+
+@router.delete("/views/{view_id}", status_code=status.HTTP_204_NO_CONTENT)
+def remove_view(view_id: Annotated[int, Path(description="The view's id.", ge=1, le=LARGEST_ID)], engine: CurrentEngine) -> Response:
+    """Take a saved view away."""
+    with writing(engine) as session:
+        views.remove(session, view_id)
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 

@@ -22,6 +22,7 @@ from app.backups.dump import ROWS, counters
 from app.backups.values import bound, decoders, reflected
 from app.db import MIGRATIONS, altering, migration_config
 from app.lifecycle import runs
+from app.records.exchange_search import search_of
 from app.tables import RunRow
 from opcod.errors import DataError, ResourceError
 
@@ -52,6 +53,7 @@ def restore(engine: Engine, path: Path, *, replace: bool = False, artefacts: Pat
                 _fill(connection, archive, manifest, replace)
                 if files is not None:
                     files.put()
+            search_of(engine).reset()
         finally:
             if files is not None:
                 files.clear()

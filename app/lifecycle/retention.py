@@ -21,6 +21,7 @@ from app.artefacts.store import Store, StoreError
 from app.db import now, reading, writing
 from app.errors import Conflict, NotFound
 from app.lifecycle import runs
+from app.records.exchange_search import search_of
 from app.tables import DeletionRow, EventRow, RunRow, StudentRow, metadata
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ async def sweep_deletions_forever(engine: Engine, store: Store, every_seconds: f
 
 def remove_rows(engine: Engine, run_id: int) -> None:
     """Delete every row of a run, in all tables, `BATCH` at a time; what only refers to it refers to nothing afterwards."""
+    search_of(engine).forget(run_id)
     with writing(engine) as session:
         session.exec(update(RunRow).where(col(RunRow.copied_from) == run_id).values(copied_from=None))
         session.exec(update(RunRow).where(col(RunRow.retried_as) == run_id).values(retried_as=None))

@@ -1,4 +1,4 @@
-"""Exchanges as REST and exports read them."""
+"""Exchanges as REST, exports and the inspector read them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from sqlmodel import Session, col, select
 from app import shapes
 from app.errors import NotFound
 from app.records import labels
-from app.records.queries import next_cursor
+from app.records.exchange_search import search_of
+from app.records.search_terms import Term, read_terms
 from app.tables import ExchangeLabelRow, ExchangeRow, FeedbackRow
 
 NO_FEEDBACK = "none"
 """The outcome to ask for to see exchanges without feedback."""
+MOST_AMONG = 20_000
+"""Exchanges with a label, of a question or picked one by one that a search looks through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +35,85 @@ class ExchangeFilters:
     correct: bool | None = None
     in_loss: bool | None = None
     outcomes: Sequence[str] = ()
+    effect: str | None = None
     label: str | None = None
+    search: str | None = None
+    """Words that must occur in question, rollout or feedback; see `app.records.search_terms`."""
+    ids: Sequence[int] = ()
+
+    @property
+    def terms(self) -> tuple[Term, ...] | None:
+        """What is searched for; None for nothing."""
+        return read_terms(self.search) if self.search and self.search.strip() else None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """For a query of `ExchangeRow`."""
+        """For a query of `ExchangeRow`; all but the search."""
         wanted: Mapping[Any, Any] = {
             ExchangeRow.round: self.round,
             ExchangeRow.step: self.step,
             ExchangeRow.tutee: self.tutee,
             ExchangeRow.tutor: self.tutor,
             ExchangeRow.domain: self.domain,
-            ExchangeRow.question_id: self.question,
             ExchangeRow.correct: self.correct,
             ExchangeRow.in_loss: self.in_loss,
+            ExchangeRow.effect: self.effect,
         }
         found = [column == value for column, value in wanted.items() if value is not None]
         if self.outcomes:
             among = col(ExchangeRow.outcome).in_([outcome for outcome in self.outcomes if outcome != NO_FEEDBACK])
             found.append(or_(among, col(ExchangeRow.outcome).is_(None)) if NO_FEEDBACK in self.outcomes else among)
+        return found + self.narrow_conditions()
+
+    def narrow_conditions(self) -> list[ColumnElement[bool]]:
+        """Those that few exchanges meet."""
+        found: list[ColumnElement[bool]] = []
+        if self.question is not None:
+            found.append(col(ExchangeRow.question_id) == self.question)
         if self.label is not None:
             labelled = (col(ExchangeLabelRow.exchange_id) == col(ExchangeRow.id), col(ExchangeLabelRow.label) == self.label)
             found.append(exists().where(*labelled))
+        if self.ids:
+            found.append(col(ExchangeRow.id).in_(self.ids))
         return found
+
+
+def page_of_ids(
+    session: Session,
+    run_id: int,
+    filters: ExchangeFilters,
+    *,
+    after: int | None = None,
+    until: int | None = None,
+    newest_first: bool = False,
+    limit: int,
+) -> list[int]:
+    """Ids of the run's exchanges that fit, in order of arrival (or the other way round), beyond id `after` and up to `until`."""
+    terms = filters.terms
+    if terms is not None:
+        return _search(session, run_id, filters, terms, after=after, until=until, newest_first=newest_first, limit=limit)
+    key = col(ExchangeRow.id)
+    rows = select(key).where(col(ExchangeRow.run_id) == run_id, *filters.conditions())
+    if after is not None:
+        rows = rows.where(key < after if newest_first else key > after)
+    if until is not None:
+        rows = rows.where(key <= until)
+    found = session.exec(rows.order_by(key.desc() if newest_first else key).limit(limit)).all()
+    return [one for one in found if one is not None]
+
+
+def _search(session: Session, run_id: int, filters: ExchangeFilters, terms: Sequence[Term], **place: Any) -> list[int]:
+    if not terms:
+        return []
+    narrow = filters.narrow_conditions()
+    among = None
+    if narrow:
+        rows = select(col(ExchangeRow.id)).where(col(ExchangeRow.run_id) == run_id, *narrow).limit(MOST_AMONG)
+        among = [one for one in session.exec(rows).all() if one is not None]
+    facts = {name: getattr(filters, name) for name in ("round", "step", "tutee", "tutor", "domain", "correct", "in_loss", "effect")}
+    found: list[int] = []
+    for outcome in filters.outcomes or (None,):
+        found += search_of(session.get_bind().engine).find({"run": run_id, **facts, "outcome": outcome}, terms, among=among, **place)
+    return sorted(found, reverse=place["newest_first"])[: place["limit"]]
 
 
 def exchanges(
@@ -67,14 +127,15 @@ def exchanges(
     limit: int = 50,
 ) -> shapes.Listing[shapes.Exchange]:
     """Exchanges in order of arrival (or the other way round) up to id `until`, each with its feedback and labels."""
-    rows = select(ExchangeRow).where(col(ExchangeRow.run_id) == run_id, *filters.conditions())
-    rows = rows.order_by(col(ExchangeRow.id).desc() if newest_first else col(ExchangeRow.id))
-    if after is not None:
-        rows = rows.where(col(ExchangeRow.id) < after if newest_first else col(ExchangeRow.id) > after)
-    if until is not None:
-        rows = rows.where(col(ExchangeRow.id) <= until)
-    found = session.exec(rows.limit(limit + 1)).all()
-    return shapes.Listing(items=_shapes(session, run_id, found[:limit]), next_cursor=next_cursor(found, limit))
+    ids = page_of_ids(session, run_id, filters, after=after, until=until, newest_first=newest_first, limit=limit + 1)
+    rows = in_order(session.exec(select(ExchangeRow).where(col(ExchangeRow.id).in_(ids[:limit]))).all(), ids)
+    return shapes.Listing(items=_shapes(session, run_id, rows), next_cursor=str(ids[limit - 1]) if len(ids) > limit else None)
+
+
+def in_order(rows: Sequence[ExchangeRow], ids: Sequence[int]) -> list[ExchangeRow]:
+    """The rows in the order of their ids; those that are gone are left out."""
+    known = {row.id: row for row in rows}
+    return [known[key] for key in ids if key in known]
 
 
 def exchange(session: Session, exchange_id: int) -> shapes.ExchangeDetail:
@@ -135,6 +196,10 @@ def _shape(row: ExchangeRow, feedback: FeedbackRow | None, words: list[str]) -> 
         feedback=shapes.FeedbackShape.model_validate(feedback) if feedback else None,
         teacher_prompt=row.teacher_prompt,
         in_loss=row.in_loss,
+        again=shapes.AgainShape(text=row.again_text, correct=bool(row.again_correct), extracted=row.again_extracted)
+        if row.again_text is not None
+        else None,
+        effect=row.effect,
         divergence=divergence,
         labels=words,
     )

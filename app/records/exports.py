@@ -44,7 +44,8 @@ EXCHANGE_FIELDS: Mapping[str, str] = {
     "rollout_text": "string", "rollout_tokens": "int64", "rollout_correct": "bool", "rollout_extracted": "string",
     "rollout_truncated": "bool", "own_solution": "string", "feedback_raw": "string", "feedback_text": "string",
     "feedback_outcome": "string", "feedback_concept": "string", "feedback_matched_word": "string", "feedback_removed": "strings",
-    "teacher_prompt": "string", "in_loss": "bool", "divergence_mean": "float64", "divergence_max": "float64", "labels": "strings",
+    "teacher_prompt": "string", "in_loss": "bool", "again_text": "string", "again_correct": "bool", "again_extracted": "string",
+    "effect": "string", "divergence_mean": "float64", "divergence_max": "float64", "labels": "strings",
 }  # fmt: skip
 """Parquet has the nested fields of an exchange side by side: `feedback.text` is `feedback_text`."""
 

@@ -13,6 +13,8 @@ from app.errors import Fault, Invalid, NotFound
 from app.tables import ExchangeLabelRow, ExchangeRow
 
 LONGEST = 64
+STAR = "starred"
+"""The label that the inspector shows as a star."""
 MOST = 50
 """Of one exchange."""
 
@@ -23,7 +25,7 @@ def of(session: Session, exchange_id: int) -> list[shapes.Label]:
     Raises:
         NotFound
     """
-    _check(session, exchange_id)
+    check_exchange(session, exchange_id)
     rows = select(ExchangeLabelRow).where(col(ExchangeLabelRow.exchange_id) == exchange_id).order_by(col(ExchangeLabelRow.label))
     return [shapes.Label.model_validate(row) for row in session.exec(rows).all()]
 
@@ -38,7 +40,7 @@ def put(session: Session, exchange_id: int, label: str, person: str) -> None:
     label = label.strip()
     if not label or len(label) > LONGEST or not label.isprintable() or "/" in label:
         raise Invalid([Fault("label", f"A label is 1 to {LONGEST} printable characters without a slash.", "Take a short word.")])
-    _check(session, exchange_id)
+    check_exchange(session, exchange_id)
     count = session.exec(select(func.count()).where(col(ExchangeLabelRow.exchange_id) == exchange_id)).one()
     if count >= MOST:
         raise Invalid([Fault("label", f"The exchange has {count} labels already.", "Take some off first.")])
@@ -52,7 +54,7 @@ def remove(session: Session, exchange_id: int, label: str) -> None:
     Raises:
         NotFound: there is no such exchange.
     """
-    _check(session, exchange_id)
+    check_exchange(session, exchange_id)
     session.exec(delete(ExchangeLabelRow).where(col(ExchangeLabelRow.exchange_id) == exchange_id, col(ExchangeLabelRow.label) == label))
 
 
@@ -81,6 +83,13 @@ def of_many(session: Session, exchange_ids: Sequence[int]) -> dict[int, list[str
     return found
 
 
-def _check(session: Session, exchange_id: int) -> None:
+def check_exchange(session: Session, exchange_id: int) -> None:
+    """Raises NotFound where there is no such exchange."""
     if session.exec(select(col(ExchangeRow.id)).where(col(ExchangeRow.id) == exchange_id)).first() is None:
         raise NotFound("exchange", exchange_id)
+
+
+def with_label(session: Session, exchange_ids: Sequence[int], label: str) -> set[int]:
+    """Those of the exchanges that have the label."""
+    rows = select(col(ExchangeLabelRow.exchange_id)).where(col(ExchangeLabelRow.label) == label)
+    return set(session.exec(rows.where(col(ExchangeLabelRow.exchange_id).in_(exchange_ids))).all())

@@ -1,129 +1,58 @@
-"""The exchanges of a run as a list with filters, and one exchange with all that belongs to it.
-
-The list is read by keyset on `id`, which rises in the order of arrival, so that the last page opens as
-fast as the first; long texts stay in the database until one exchange is opened.
-"""
+"""One exchange with all that belongs to it: its siblings, two texts side by side, the same question at other times, what people said."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from itertools import groupby
-from typing import Any, get_args
-from urllib.parse import urlencode
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import parse_qsl
 
-from sqlalchemy import ColumnElement, func
-from sqlalchemy.orm import load_only
+from markupsafe import Markup
 from sqlmodel import Session, col, select
 
+from app import shapes
 from app.errors import NotFound
-from app.records import queries
+from app.records import comments, labels, queries
+from app.records.exchange_queries import ExchangeFilters, page_of_ids
+from app.records.labels import STAR
 from app.records.page_queries import get_cast
+from app.records.search_terms import pattern
 from app.tables import ExchangeRow, FeedbackRow
-from app.web.marking import BRIEF, Passage, feedback_spans, passage, question_spans
+from app.web.contexts import Cast
+from app.web.exchange_filters import query_of
+from app.web.marking import BRIEF, Passage, Span, feedback_spans, hit_spans, passage, prompt_spans, question_spans
+from app.web.rich_text import rich
+from app.web.word_diff import word_diff
 from app.web.words import OUTCOMES
-from opcod.types import FeedbackOutcome
 
-PAGE = 50
-EXCERPT = 220
-LISTED = (
-    ExchangeRow.id,
-    ExchangeRow.round,
-    ExchangeRow.step,
-    ExchangeRow.tutee,
-    ExchangeRow.tutor,
-    ExchangeRow.domain,
-    ExchangeRow.group,
-    ExchangeRow.correct,
-    ExchangeRow.outcome,
-    ExchangeRow.in_loss,
-)
-"""The columns of a row of the list: no long text among them."""
-NO_FEEDBACK = "none"
-"""The filter's word for exchanges that no tutor commented."""
+MOST_APPEARANCES = 200
+"""Exchanges about the same question that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
-class Filters:
-    """What the address asks for; None and "" ask for nothing. Values that make no sense count as nothing."""
+class Look:
+    """How an exchange is looked at; it lives in the address beside the filter."""
 
-    round: int | None = None
-    step: int | None = None
-    tutee: str = ""
-    domain: str = ""
-    correct: bool | None = None
-    outcome: str = ""
+    full: bool = False
+    """Texts whole, not their beginnings."""
+    raw: bool = False
+    """Texts as they are, Markdown and formulas not rendered."""
+    beside: str = ""
+    """What stands beside the rollout: another exchange's id, `again`, or `feedback` for raw and sanitised."""
 
     @property
-    def query(self) -> str:
-        """The part of an address that says this, with its question mark; "" for no filter."""
-        words = {True: "yes", False: "no"}
-        chosen = {item.name: getattr(self, item.name) for item in fields(self)}
-        text = urlencode(
-            {key: words.get(value, value) if key == "correct" else value for key, value in chosen.items() if value not in (None, "")}
-        )
-        return f"?{text}" if text else ""
-
-    def with_page(self, **page: int | str) -> str:
-        """The same with a place in the list."""
-        return f"{self.query}{'&' if self.query else '?'}{urlencode(page)}"
-
-    @classmethod
-    def read(cls, given: Mapping[str, str]) -> Filters:
-        outcome = given.get("outcome", "")
-        return cls(
-            round=whole(given.get("round")),
-            step=whole(given.get("step")),
-            tutee=given.get("tutee", "")[:64],
-            domain=given.get("domain", "")[:64],
-            correct={"yes": True, "no": False}.get(given.get("correct", "")),
-            outcome=outcome if outcome in (*get_args(FeedbackOutcome), NO_FEEDBACK) else "",
-        )
+    def pairs(self) -> dict[str, str]:
+        chosen = {"full": "1" if self.full else "", "text": "raw" if self.raw else "", "beside": self.beside}
+        return {name: value for name, value in chosen.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
-class ExchangeLine:
-    """One row of the list. `text` and `extracted` are beginnings."""
+class View:
+    """A text as it is shown: its pieces, and rendered where that shows more and was not declined."""
 
-    id: int
-    text: str
-    correct: bool
-    extracted: str | None
-    outcome: str | None
-    in_loss: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ExchangeGroup:
-    """Rollouts of one question in one step that stand next to each other in the list."""
-
-    excerpt: str
-    domain: str
-    round: int
-    step: int
-    tutee: str
-    tutee_hue: int
-    tutor: str | None
-    tutor_hue: int
-    lines: tuple[ExchangeLine, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ExchangeList:
-    """The list's page. Addresses of the other pages are None where there are none."""
-
-    run_id: int
-    run_name: str
-    groups: tuple[ExchangeGroup, ...]
-    filters: Filters
-    students: tuple[str, ...]
-    domains: tuple[str, ...]
-    rounds: int
-    outcomes: tuple[str, ...]
-    first: str | None
-    previous: str | None
-    next: str | None
-    last: str | None
+    passage: Passage
+    html: Markup | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,20 +63,93 @@ class Sibling:
     index: int
     correct: bool
     outcome: str | None
+    effect: str | None
     current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Appearance:
+    """The same question at another time, or of another student."""
+
+    id: int
+    index: int
+    correct: bool
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Appearances:
+    """The rollouts of the question by one student in one step."""
+
+    tutee: str
+    hue: int
+    round: int
+    step: int
+    marks: tuple[Appearance, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FeedbackView:
     """The tutor's text with its marks, and what became of it."""
 
-    raw: Passage
+    raw: View
     outcome: str
     label: str
     reason: str
     concept: str | None
     matched_word: str | None
     removed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of two texts side by side."""
+
+    title: str
+    correct: bool | None
+    passage: Passage
+    link: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What may stand beside the rollout."""
+
+    value: str
+    label: str
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the self-teacher's prompt."""
+
+    mark: str
+    label: str
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The tutee's answer with the feedback in its prompt."""
+
+    text: View
+    correct: bool
+    extracted: Passage | None
+    effect: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What people made of an exchange."""
+
+    exchange_id: int
+    labels: tuple[shapes.Label, ...]
+    starred: bool
+    starred_by: str
+    comments: tuple[shapes.Comment, ...]
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,94 +167,61 @@ class ExchangePage:
     tutor_hue: int
     domain: str
     question_id: str
-    question: Passage
-    answer: Passage
+    question: View
+    answer: View
     matched: bool
     siblings: tuple[Sibling, ...]
     sibling_previous: int | None
     sibling_next: int | None
-    rollout: Passage
+    rollout: View
     rollout_index: int
     tokens: int
     correct: bool
-    extracted: Passage | None
+    extracted: View | None
     truncated: bool
-    own_solution: Passage | None
+    own_solution: View | None
     feedback: FeedbackView | None
-    teacher_prompt: Passage | None
+    teacher_prompt: View | None
+    parts: tuple[Part, ...]
     in_loss: bool
     loss_reason: str
     divergence_mean: float | None
     divergence_max: float | None
+    again: Again | None
+    sides: tuple[Side, Side] | None
+    options: tuple[Option, ...]
+    appearances: tuple[Appearances, ...]
+    notes: Notes
     previous: int | None
     next: int | None
-    query: str
-    full: bool
+    question_previous: int | None
+    question_next: int | None
+    filters: ExchangeFilters
+    look: Look
+    renders: bool
+    """Whether any of its texts has Markdown or formulas."""
+
+    @property
+    def query(self) -> str:
+        """The filter and the look, for the neighbours."""
+        return query_of(self.filters, **replace(self.look, beside="").pairs)
+
+    @property
+    def list_query(self) -> str:
+        """The filter with this exchange chosen, for the inspector."""
+        return query_of(self.filters, **replace(self.look, beside="").pairs, exchange=self.id)
+
+    @property
+    def address_pairs(self) -> list[tuple[str, str]]:
+        """The filter and the look but for what stands beside, for a form."""
+        return parse_qsl(self.query[1:])
+
+    def looked_at(self, **change: str | bool) -> str:
+        """The address's query for this exchange, looked at otherwise."""
+        return query_of(self.filters, **replace(self.look, **change).pairs) or "?"  # type: ignore[arg-type]
 
 
-def whole(text: str | None) -> int | None:
-    """A whole number that a database can hold, or None."""
-    return int(text) if text and text.isdecimal() and len(text) < 19 else None
-
-
-def exchange_list(session: Session, run_id: int, filters: Filters, *, after: int | None = None, before: int | None = None) -> ExchangeList:
-    """A page of exchanges in reading order: those after an id, before one (0: the last page), or the first.
-
-    Raises:
-        NotFound
-    """
-    run, cast = queries.run_row(session, run_id), get_cast(session, run_id)
-    conditions = _conditions(run_id, filters)
-    wanted = select(ExchangeRow, _start(ExchangeRow.question_prompt), _start(ExchangeRow.rollout_text), _start(ExchangeRow.extracted))
-    wanted = wanted.options(load_only(*LISTED)).where(*conditions).limit(PAGE + 1)  # type: ignore[arg-type]
-    key = col(ExchangeRow.id)
-    if before is not None:
-        backward = wanted.where(key < before) if before else wanted
-        found = list(reversed(session.exec(backward.order_by(key.desc())).all()))
-        more_before, more_after = len(found) > PAGE, bool(before)
-        found = found[-PAGE:]
-    else:
-        found = list(session.exec((wanted.where(key > after) if after else wanted).order_by(key)).all())
-        more_before, more_after = bool(after), len(found) > PAGE
-        found = found[:PAGE]
-    groups = []
-    for (tutee, step, _group), members in groupby(found, lambda item: (item[0].tutee, item[0].step, item[0].group)):
-        same = list(members)
-        row, question = same[0][0], same[0][1]
-        lines = tuple(
-            ExchangeLine(item.id or 0, " ".join(text.split()), item.correct, extracted, item.outcome, item.in_loss)
-            for item, _, text, extracted in same
-        )
-        groups.append(
-            ExchangeGroup(
-                excerpt=" ".join(question.split()),
-                domain=row.domain,
-                round=row.round,
-                step=step,
-                tutee=tutee,
-                tutee_hue=cast.hue(tutee),
-                tutor=row.tutor,
-                tutor_hue=cast.hue(row.tutor),
-                lines=lines,
-            )
-        )
-    return ExchangeList(
-        run_id=run_id,
-        run_name=run.name,
-        groups=tuple(groups),
-        filters=filters,
-        students=cast.students,
-        domains=cast.domains,
-        rounds=max(run.rounds, run.round),
-        outcomes=get_args(FeedbackOutcome),
-        first=filters.query or "?" if more_before else None,
-        previous=filters.with_page(before=found[0][0].id or 0) if found and more_before else None,
-        next=filters.with_page(after=found[-1][0].id or 0) if found and more_after else None,
-        last=filters.with_page(before=0) if more_after else None,
-    )
-
-
-def exchange_page(session: Session, exchange_id: int, filters: Filters, *, full: bool = False) -> ExchangePage:
+def exchange_page(session: Session, exchange_id: int, filters: ExchangeFilters, look: Look = Look()) -> ExchangePage:
     """One exchange; its neighbours are those of the filtered list.
 
     Raises:
@@ -263,9 +232,24 @@ def exchange_page(session: Session, exchange_id: int, filters: Filters, *, full:
         raise NotFound("exchange", exchange_id)
     run, cast = queries.run_row(session, row.run_id), get_cast(session, row.run_id)
     said = session.get(FeedbackRow, (row.run_id, row.seq))
-    spans = question_spans(row.question_prompt, said.concept, said.matched_word) if said else []
+    terms = filters.terms
+    sought = pattern(terms) if terms else None
+    anchors = question_spans(row.question_prompt, said.concept, said.matched_word) if said else []
     siblings = _siblings(session, row)
     place = next(index for index, sibling in enumerate(siblings) if sibling.current)
+    appearances = _appearances(session, row, cast)
+
+    def view(text: str, spans: Sequence[Span] = (), *, first: int | None = None) -> View:
+        marks = [*spans, *hit_spans(text, sought)]
+        shown = passage(text, marks, full=look.full, first=first) if first else passage(text, marks, full=look.full)
+        return View(shown, None if look.raw else rich(shown))
+
+    prompt = row.teacher_prompt
+    kept = said.text if said and said.outcome == "kept" else None
+    parts = prompt_spans(prompt, row.question_prompt, row.own_solution, kept) if prompt else []
+    question, rollout = view(row.question_prompt, anchors), view(row.rollout_text)
+    feedback = _feedback(said, view(said.raw, feedback_spans(said.raw, said.concept, said.removed))) if said else None
+    again = _again(row, view(row.again_text)) if row.again_text is not None else None
     return ExchangePage(
         id=exchange_id,
         run_id=row.run_id,
@@ -278,77 +262,168 @@ def exchange_page(session: Session, exchange_id: int, filters: Filters, *, full:
         tutor_hue=cast.hue(row.tutor),
         domain=row.domain,
         question_id=row.question_id,
-        question=passage(row.question_prompt, spans, full=full),
-        answer=passage(row.question_answer, full=full, first=BRIEF),
-        matched=bool(spans),
+        question=question,
+        answer=view(row.question_answer, first=BRIEF),
+        matched=bool(anchors),
         siblings=siblings,
         sibling_previous=siblings[place - 1].id if place else None,
         sibling_next=siblings[place + 1].id if place + 1 < len(siblings) else None,
-        rollout=passage(row.rollout_text, full=full),
+        rollout=rollout,
         rollout_index=row.rollout_index,
         tokens=row.rollout_tokens,
         correct=row.correct,
-        extracted=passage(row.extracted, full=full, first=BRIEF) if row.extracted is not None else None,
+        extracted=view(row.extracted, first=BRIEF) if row.extracted is not None else None,
         truncated=row.truncated,
-        own_solution=_maybe(row.own_solution, full),
-        feedback=_feedback(said, full) if said else None,
-        teacher_prompt=_maybe(row.teacher_prompt, full),
+        own_solution=view(row.own_solution) if row.own_solution is not None else None,
+        feedback=feedback,
+        teacher_prompt=View(passage(prompt, parts, full=look.full)) if prompt is not None else None,
+        parts=_parts(parts),
         in_loss=row.in_loss,
         loss_reason=_loss_reason(row),
         divergence_mean=row.divergence_mean,
         divergence_max=row.divergence_max,
-        previous=_neighbour(session, row, filters, later=False),
-        next=_neighbour(session, row, filters, later=True),
-        query=filters.query,
-        full=full,
+        again=again,
+        sides=_sides(session, row, said, look.beside),
+        options=_options(row, siblings, appearances, look.beside),
+        appearances=appearances,
+        notes=notes(session, exchange_id),
+        previous=_first(session, row.run_id, filters, after=exchange_id, newest_first=True),
+        next=_first(session, row.run_id, filters, after=exchange_id),
+        question_previous=_question_before(session, row, filters, siblings),
+        question_next=_first(session, row.run_id, filters, after=max(sibling.id for sibling in siblings)),
+        filters=filters,
+        look=look,
+        renders=look.raw
+        or any(one is not None and one.html is not None for one in (question, rollout, feedback.raw if feedback else None)),
     )
 
 
-def _start(text: Any) -> Any:
-    return func.substr(text, 1, EXCERPT)
+def notes(session: Session, exchange_id: int, error: str = "") -> Notes:
+    """Labels, star and comments of an exchange.
+
+    Raises:
+        NotFound
+    """
+    found = labels.of(session, exchange_id)
+    star = next((label for label in found if label.label == STAR), None)
+    return Notes(
+        exchange_id=exchange_id,
+        labels=tuple(label for label in found if label.label != STAR),
+        starred=star is not None,
+        starred_by=star.person if star else "",
+        comments=tuple(comments.of(session, exchange_id).items),
+        error=error,
+    )
 
 
-def _conditions(run_id: int, filters: Filters) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [col(ExchangeRow.run_id) == run_id]
-    chosen: dict[Any, Any] = {
-        col(ExchangeRow.round): filters.round,
-        col(ExchangeRow.step): filters.step,
-        col(ExchangeRow.tutee): filters.tutee or None,
-        col(ExchangeRow.domain): filters.domain or None,
-        col(ExchangeRow.correct): filters.correct,
-    }
-    conditions += [column == value for column, value in chosen.items() if value is not None]
-    if filters.outcome:
-        outcome = col(ExchangeRow.outcome)
-        conditions.append(outcome.is_(None) if filters.outcome == NO_FEEDBACK else outcome == filters.outcome)
-    return conditions
+def _first(session: Session, run_id: int, filters: ExchangeFilters, *, after: int, newest_first: bool = False) -> int | None:
+    return next(iter(page_of_ids(session, run_id, filters, after=after, newest_first=newest_first, limit=1)), None)
 
 
-def _neighbour(session: Session, row: ExchangeRow, filters: Filters, *, later: bool) -> int | None:
-    key = col(ExchangeRow.id)
-    beyond, order = (key > row.id, key) if later else (key < row.id, key.desc())
-    return session.exec(select(key).where(*_conditions(row.run_id, filters), beyond).order_by(order).limit(1)).first()
+def _question_before(session: Session, row: ExchangeRow, filters: ExchangeFilters, siblings: Sequence[Sibling]) -> int | None:
+    """The first rollout that fits of the question before this one in the list."""
+    last = _first(session, row.run_id, filters, after=min(sibling.id for sibling in siblings), newest_first=True)
+    before = session.get(ExchangeRow, last) if last is not None else None
+    if before is None:
+        return None
+    begins = min(sibling.id for sibling in _siblings(session, before))
+    return _first(session, row.run_id, filters, after=begins - 1)
+
+
+def _columns(*names: str) -> Any:
+    return select(*(getattr(ExchangeRow, name) for name in names))
 
 
 def _siblings(session: Session, row: ExchangeRow) -> tuple[Sibling, ...]:
-    same = select(ExchangeRow.id, ExchangeRow.rollout_index, ExchangeRow.correct, ExchangeRow.outcome).where(
+    same = _columns("id", "rollout_index", "correct", "outcome", "effect").where(
         col(ExchangeRow.run_id) == row.run_id,
         col(ExchangeRow.tutee) == row.tutee,
         col(ExchangeRow.step) == row.step,
         col(ExchangeRow.group) == row.group,
     )
     found = session.exec(same.order_by(col(ExchangeRow.rollout_index), col(ExchangeRow.id))).all()
-    return tuple(Sibling(key or 0, index, correct, outcome, key == row.id) for key, index, correct, outcome in found)
+    return tuple(Sibling(key, index, correct, outcome, effect, key == row.id) for key, index, correct, outcome, effect in found)
 
 
-def _feedback(said: FeedbackRow, full: bool) -> FeedbackView:
+def _appearances(session: Session, row: ExchangeRow, cast: Cast) -> tuple[Appearances, ...]:
+    """Every time that the run asked this question, of either student, in the order of the run; empty where it was only now."""
+    same = (
+        _columns("id", "tutee", "round", "step", "rollout_index", "correct")
+        .where(
+            col(ExchangeRow.run_id) == row.run_id, col(ExchangeRow.domain) == row.domain, col(ExchangeRow.question_id) == row.question_id
+        )
+        .order_by(col(ExchangeRow.id))
+        .limit(MOST_APPEARANCES)
+    )
+    found: dict[tuple[str, int, int], list[Appearance]] = {}
+    for key, tutee, round_, step, index, correct in session.exec(same).all():
+        found.setdefault((tutee, round_, step), []).append(Appearance(key, index, correct, key == row.id))
+    if len(found) < 2:
+        return ()
+    return tuple(Appearances(tutee, cast.hue(tutee), round_, step, tuple(marks)) for (tutee, round_, step), marks in found.items())
+
+
+def _feedback(said: FeedbackRow, raw: View) -> FeedbackView:
     label, reason = OUTCOMES[said.outcome]  # type: ignore[index]
-    raw = passage(said.raw, feedback_spans(said.raw, said.concept, said.removed), full=full)
     return FeedbackView(raw, said.outcome, label, reason, said.concept, said.matched_word, len(said.removed))
 
 
-def _maybe(text: str | None, full: bool) -> Passage | None:
-    return passage(text, full=full) if text is not None else None
+def _again(row: ExchangeRow, text: View) -> Again:
+    reasons = {
+        (True, True): "It was right, and stayed right with the feedback.",
+        (True, False): "The feedback broke it: right without, wrong with it.",
+        (False, True): "The feedback rescued it: wrong without, right with it.",
+        (False, False): "It was wrong, and stayed wrong with the feedback.",
+    }
+    extracted = passage(row.again_extracted, first=BRIEF) if row.again_extracted is not None else None
+    correct = bool(row.again_correct)
+    return Again(text, correct, extracted, row.effect, reasons[row.correct, correct])
+
+
+def _parts(spans: Sequence[Span]) -> tuple[Part, ...]:
+    named = {"question": "the question", "solution": "the tutee’s own solution", "feedback": "the kept feedback"}
+    return tuple(Part(mark, named[mark], end - start) for start, end, mark in spans)
+
+
+def _options(row: ExchangeRow, siblings: Sequence[Sibling], appearances: Sequence[Appearances], beside: str) -> tuple[Option, ...]:
+    found = []
+    if row.again_text is not None:
+        found.append(("again", f"Its answer with the feedback {_sign(bool(row.again_correct))}"))
+    found += [(str(one.id), f"Rollout {one.index + 1} {_sign(one.correct)}") for one in siblings if not one.current]
+    known = {sibling.id for sibling in siblings}
+    for time in appearances:
+        found += [
+            (str(one.id), f"{time.tutee}, round {time.round}, step {time.step}, rollout {one.index + 1} {_sign(one.correct)}")
+            for one in time.marks
+            if one.id not in known
+        ]
+    return tuple(Option(value, label, value == beside) for value, label in found)
+
+
+def _sign(correct: bool) -> str:
+    return "✓" if correct else "✗"
+
+
+def _sides(session: Session, row: ExchangeRow, said: FeedbackRow | None, beside: str) -> tuple[Side, Side] | None:
+    """The two texts side by side; None where nothing was asked for, or what was asked for is not there."""
+    if beside == "feedback":
+        if said is None:
+            return None
+        left, right = word_diff(said.raw, said.text)
+        return Side("As the tutor said it", None, left), Side("As the self-teacher may see it", None, right)
+    here = f"Rollout {row.rollout_index + 1}"
+    if beside == "again":
+        if row.again_text is None:
+            return None
+        left, right = word_diff(row.rollout_text, row.again_text)
+        return Side(f"{here}, before the feedback", row.correct, left), Side("With the feedback", bool(row.again_correct), right)
+    other = session.get(ExchangeRow, int(beside)) if re.fullmatch(r"\d{1,18}", beside, re.ASCII) else None
+    if other is None or other.run_id != row.run_id:
+        return None
+    left, right = word_diff(row.rollout_text, other.rollout_text)
+    same_time = (other.tutee, other.step, other.group) == (row.tutee, row.step, row.group)
+    title = f"Rollout {other.rollout_index + 1}" if same_time else f"{other.tutee}, round {other.round}, step {other.step}"
+    return Side(here, row.correct, left), Side(title, other.correct, right, f"/exchanges/{other.id}")
 
 
 def _loss_reason(row: ExchangeRow) -> str:

@@ -7,8 +7,9 @@ beside it, so that the page can say what it leaves out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 SHORT = 4_000
@@ -17,8 +18,17 @@ BRIEF = 600
 """The same of an answer, which is a word or a line."""
 LONG = 200_000
 """Characters shown on request; no page shows more."""
+MOST_HITS = 500
+"""Marks of what was searched for in one text."""
+LEAST = 40
+"""Characters by which a part of a prompt is known."""
 
-Mark = Literal["", "match", "concept", "cut"]
+Mark = Literal["", "match", "concept", "cut", "hit", "lost", "new", "question", "solution", "feedback"]
+TAGS: Mapping[Mark, str] = {
+    "match": "mark", "concept": "mark", "hit": "mark", "cut": "del", "lost": "del", "new": "ins",
+    "question": "span", "solution": "span", "feedback": "span",
+}  # fmt: skip
+"""The element that shows a mark; its class is the mark itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,42 @@ def feedback_spans(raw: str, concept: str | None, removed: Iterable[str]) -> lis
     elif concept:
         spans.extend((start, end, "concept") for start, end in _find_all(raw, concept)[:1])
     return spans
+
+
+def hit_spans(text: str, pattern: re.Pattern[str] | None) -> list[Span]:
+    """Where what was searched for stands in a text."""
+    found = islice(pattern.finditer(text[:LONG]), MOST_HITS) if pattern else ()
+    return [(match.start(), match.end(), "hit") for match in found]
+
+
+def prompt_spans(prompt: str, question: str, solution: str | None, feedback: str | None) -> list[Span]:
+    """The parts of a self-teacher's prompt. A part may stand there without its end, where the whole would have been too long."""
+    spans: list[Span] = []
+    place = 0
+    parts: tuple[tuple[str | None, Mark], ...] = ((question, "question"), (solution, "solution"), (feedback, "feedback"))
+    for part, mark in parts:
+        if not part or not part.strip():
+            continue
+        part = part.strip()
+        start = prompt.find(part[:LEAST], place)
+        if start < 0:
+            start = prompt.find(part[:LEAST])
+        if start < 0:
+            continue
+        end = start + _common(prompt[start : start + len(part)], part)
+        if not any(start < other_end and other_start < end for other_start, other_end, _ in spans):
+            spans.append((start, end, mark))
+            place = end
+    return spans
+
+
+def _common(one: str, other: str) -> int:
+    """How far two texts begin alike."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if one[:middle] == other[:middle] else (low, middle - 1)
+    return low
 
 
 def _find_all(text: str, wanted: str | None) -> list[tuple[int, int]]:

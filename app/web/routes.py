@@ -7,40 +7,32 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from app.api.dependencies import Reader
 from app.api.problems import Problem
 from app.templating import render
-from app.web import access_routes, api_page, launch_routes, queue_routes, run_routes, settings_routes, storage_routes, sweep_routes
+from app.web import (
+    access_routes,
+    api_page,
+    inspect_routes,
+    launch_routes,
+    queue_routes,
+    run_routes,
+    settings_routes,
+    storage_routes,
+    sweep_routes,
+)
 from app.web.deps import wants_fragment
-from app.web.exchange_pages import Filters, exchange_list, exchange_page, whole
 from app.web.method_page import method_page
 
 router = APIRouter()
 router.include_router(run_routes.router)
 router.include_router(storage_routes.router)
 router.include_router(launch_routes.router)
+router.include_router(inspect_routes.router)
 router.include_router(queue_routes.router)
 router.include_router(sweep_routes.router)
 router.include_router(api_page.router)
 router.include_router(access_routes.router)
 router.include_router(settings_routes.router)
-
-
-@router.get("/runs/{run_id:int}/exchanges")
-def exchanges(request: Request, run_id: int, session: Reader) -> Response:
-    """The exchanges of a run."""
-    given = request.query_params
-    listing = exchange_list(session, run_id, Filters.read(given), after=whole(given.get("after")), before=whole(given.get("before")))
-    return render(request, "pages/exchanges.html", listing=listing)
-
-
-@router.get("/exchanges/{exchange_id:int}")
-def exchange(request: Request, exchange_id: int, session: Reader) -> Response:
-    """One exchange."""
-    given = request.query_params
-    return render(
-        request, "pages/exchange.html", exchange=exchange_page(session, exchange_id, Filters.read(given), full=given.get("full") == "1")
-    )
 
 
 @router.get("/docs/method")

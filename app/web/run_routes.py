@@ -22,7 +22,7 @@ from app.records import queries
 from app.records.page_queries import RunsFilter, RunsList, results_of, run_filing, run_head, run_history, run_page, runs_list
 from app.templating import render
 from app.web.deps import go_to, refusal, stream_start, wants_fragment
-from app.web.exchange_pages import whole
+from app.web.exchange_filters import whole
 from app.web.queue_routes import change_queue
 from app.web.series import series
 from app.web.shared import shared, version_of_run, version_of_runs

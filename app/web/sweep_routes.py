@@ -13,7 +13,7 @@ from app.experiments import sweeps
 from app.idempotency import Asked
 from app.templating import render
 from app.web.deps import Pairs, go_to, wants_fragment
-from app.web.exchange_pages import whole
+from app.web.exchange_filters import whole
 from app.web.sweep_page import judge, sweep_form, sweep_page, sweeps_list
 
 router = APIRouter()

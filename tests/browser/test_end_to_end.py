@@ -55,6 +55,6 @@ def test_from_the_form_to_the_verdict(up: Studio, new_context: Callable[..., Bro
 
     page.get_by_role("link", name="Exchanges").click()
     page.locator("[data-row-link]").first.click()
-    expect(page.locator("#exchange h2", has_text="Question")).to_be_visible()
+    expect(page.locator("#exchange h3", has_text="Question")).to_be_visible()
     expect(page.locator(".siblings a")).to_have_count(4)
     assert errors == []

@@ -45,6 +45,7 @@ KNOWN: dict[str, Any] = {
     "runs.verdict": [None, None, {"mutual_improvement": True, "students": {"s1": True, "s2": True}}],
     "evaluations.split": ["validation", "test", "test"],
     "exchanges.outcome": [None, "kept", "no_match"],
+    "exchanges.effect": [None, "break", "rescue"],
     "feedbacks.outcome": ["kept", "kept", "no_match"],
 }
 """Values that must make sense to be read, where any value of the column's type would not."""

@@ -1,0 +1,89 @@
+"""How many exchanges fit a filter, and how many would with another value of each: from the index's counts, in time that does
+not grow with the run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app import shapes
+from app.records.exchange_queries import ExchangeFilters, page_of_ids
+from app.records.exchange_search import search_of
+from app.records.search_sql import COUNTED, NONE
+from app.tables import ExchangeRow
+
+MOST = 2_000
+"""Exchanges that are counted one by one: those of a search, and those that the index does not know yet."""
+_COLUMNS = [getattr(ExchangeRow, name) for name in COUNTED]
+Kind = tuple[Sequence[Any], int]
+"""What exchanges have in common, as in `COUNTED`, and how many they are."""
+
+
+def facets(session: Session, run_id: int, filters: ExchangeFilters) -> shapes.Facets:
+    """Counts of the run's exchanges under the filter; every facet's under all filters but its own."""
+    one_by_one = (filters.step, filters.terms, filters.label, filters.question, filters.ids or None)
+    if any(wanted is not None for wanted in one_by_one):
+        left_out: dict[str, Any] = {name: None for name in COUNTED if name != "outcome"} | {"outcomes": ()}
+        rest = replace(filters, **left_out)
+        ids = page_of_ids(session, run_id, rest, limit=MOST + 1)
+        if len(ids) > MOST:
+            fitting = len(page_of_ids(session, run_id, filters, limit=MOST + 1))
+            return shapes.Facets(total=min(fitting, MOST), more=fitting > MOST, facets=[])
+        return _tally(_one_by_one(session, col(ExchangeRow.id).in_(ids)), filters)
+    upto, kinds = search_of(session.get_bind().engine).counts(run_id)
+    found: list[Kind] = [(row[:-1], row[-1]) for row in kinds]
+    newer = _one_by_one(session, col(ExchangeRow.run_id) == run_id, col(ExchangeRow.id) > upto)
+    told = _tally([*found, *newer], filters)
+    return told.model_copy(update={"more": True}) if len(newer) > MOST else told
+
+
+def _one_by_one(session: Session, *conditions: Any) -> list[Kind]:
+    rows = session.connection().execute(select(*_COLUMNS).where(*conditions).limit(MOST + 1)).all()
+    return [([NONE if value is None else value for value in row], 1) for row in rows]
+
+
+def _tally(kinds: Iterable[Kind], filters: ExchangeFilters) -> shapes.Facets:
+    """One pass: what fits counts for every facet, what misses in one thing alone counts for that facet."""
+    wanted = _wanted(filters)
+    counts: Mapping[str, Counter[Any]] = {name: Counter() for name in COUNTED}
+    total = 0
+    for values, number in kinds:
+        missed = [place for place, accepted in wanted if values[place] not in accepted]
+        if not missed:
+            total += number
+            for name, value in zip(COUNTED, values, strict=True):
+                counts[name][value] += number
+        elif len(missed) == 1:
+            counts[COUNTED[missed[0]]][values[missed[0]]] += number
+    return shapes.Facets(
+        total=total,
+        more=False,
+        facets=[
+            shapes.Facet(
+                name=name, values=[shapes.FacetCount(value=_said(name, value), exchanges=number) for value, number in sorted(found.items())]
+            )
+            for name, found in counts.items()
+        ],
+    )
+
+
+def _wanted(filters: ExchangeFilters) -> list[tuple[int, Sequence[Any]]]:
+    found = []
+    for place, name in enumerate(COUNTED):
+        if name == "outcome":
+            accepted: Sequence[Any] = filters.outcomes
+        else:
+            value = getattr(filters, name)
+            accepted = () if value is None else (value,)
+        if accepted:
+            found.append((place, accepted))
+    return found
+
+
+def _said(name: str, value: Any) -> str:
+    return str(bool(value)).lower() if name in ("correct", "in_loss") else str(value)

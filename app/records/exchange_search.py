@@ -1,0 +1,220 @@
+"""Words and counts of exchanges, to search and to filter by: kept off the writing path, and made anew whenever they are lost.
+
+Training writes exchanges and nothing else. A task of the web server follows behind and fills the index: on SQLite a file of
+its own beside the database (FTS5), so that no writer ever waits for it; on PostgreSQL the schema ``search`` (tsvector, GIN).
+It is no part of migrations and backups. SQL moves the texts within the database; no thread of Python's is held up by them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+from sqlalchemy import Connection, Engine, NullPool, TextClause, create_engine, event, text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from app.records.search_sql import BEHIND, COUNT, COUNTED, MARK, POSTGRES, SQLITE, STALE, UPTO, Dialect, fact, fts5, tsquery
+from app.records.search_terms import Term
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+"""Another one makes the index anew."""
+BATCH = 500
+"""Exchanges of one transaction."""
+EVERY_SECONDS = 1.0
+_LOCK = 0x0DC0E
+
+
+class ExchangeSearch:
+    """The index beside one database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._sqlite = engine.dialect.name == "sqlite"
+        self._sql: Dialect = SQLITE if self._sqlite else POSTGRES
+        self._prepared = False
+        self._engine = self._beside(engine) if self._sqlite else engine
+
+    @staticmethod
+    def _beside(engine: Engine) -> Engine:
+        database = Path(engine.url.database or "opcod.db")
+        made = create_engine(f"sqlite:///{database.with_name(f'{database.stem}-search.db')}", poolclass=NullPool, hide_parameters=True)
+
+        def prepare(connection: Any, _record: Any) -> None:
+            connection.isolation_level = None
+            for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=NORMAL"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.execute("ATTACH DATABASE ? AS source", (str(database),))
+
+        event.listen(made, "connect", prepare)
+        event.listen(made, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))  # locks only what is written: the index
+        return made
+
+    def find(
+        self,
+        facts: Mapping[str, Any],
+        terms: Sequence[Term],
+        *,
+        among: Sequence[int] | None = None,
+        after: int | None = None,
+        until: int | None = None,
+        newest_first: bool = False,
+        limit: int,
+    ) -> list[int]:
+        """Ids of exchanges of which the facts hold, the run's number among them, and whose texts have the terms; in order.
+
+        `after` is the last id of the page before, `until` the highest to be found, `among` whatever else they must be one of.
+        """
+        known = [fact(name, value) for name, value in facts.items() if value is not None]
+        bound: dict[str, Any] = {"run_id": facts["run"], "limit": limit}
+        if self._sqlite:
+            sql, bound["wanted"], key = self._sql.search, fts5(known, terms), "rowid"
+        else:
+            wanted, values = tsquery(known, terms)
+            sql, key = self._sql.search.replace("{wanted}", wanted), "id"
+            bound |= values
+        if after is not None:
+            sql, bound["after"] = f"{sql} AND {key} {'<' if newest_first else '>'} :after", after
+        if until is not None:
+            sql, bound["until"] = f"{sql} AND {key} <= :until", until
+        if among is not None:
+            sql, bound["among"] = f"{sql} AND {key} IN ({self._sql.listed})", json.dumps(list(among))
+        with self._reading() as connection:
+            found = connection.execute(self._text(f"{sql} ORDER BY {key} {'DESC' if newest_first else 'ASC'} LIMIT :limit"), bound)
+            return [row[0] for row in found]
+
+    def upto(self, run_id: int) -> int:
+        """The run's last exchange that the index knows; 0 for none."""
+        with self._reading() as connection:
+            return connection.execute(self._text("SELECT upto FROM INDEX.indexed WHERE run_id = :run_id"), {"run_id": run_id}).scalar() or 0
+
+    def counts(self, run_id: int) -> tuple[int, list[tuple[Any, ...]]]:
+        """The last exchange counted, and how many there are of each kind: `COUNTED` and their number."""
+        with self._reading() as connection:
+            bound = {"run_id": run_id}
+            upto = connection.execute(self._text("SELECT upto FROM INDEX.indexed WHERE run_id = :run_id"), bound).scalar() or 0
+            listed = f"SELECT {', '.join(COUNTED)}, exchanges FROM INDEX.exchange_counts WHERE run_id = :run_id"
+            return upto, [tuple(row) for row in connection.execute(self._text(listed), bound)]
+
+    def update(self) -> bool:
+        """Follow every run that is ahead of the index by a batch; whether any still is."""
+        with self._reading() as connection:
+            behind = connection.execute(self._text(BEHIND)).all()
+        more = False
+        for run_id, created_at, _ in behind:
+            with self._alone() as connection:
+                if connection is None:
+                    return False
+                more = self._follow(connection, run_id, created_at) or more
+        return more
+
+    def _follow(self, connection: Connection, run_id: int, created_at: str) -> bool:
+        bound: dict[str, Any] = {"run_id": run_id, "created_at": created_at, "batch": BATCH}
+        row = connection.execute(self._text("SELECT upto FROM INDEX.indexed WHERE run_id = :run_id"), bound).scalar()
+        gone = connection.execute(self._text("SELECT 1 FROM SOURCE.runs WHERE id = :run_id AND deleted_at IS NULL"), bound).scalar() is None
+        bound["after"] = row or 0
+        bound["upto"] = None if gone else connection.execute(self._text(UPTO), bound).scalar()
+        if bound["upto"] is None:
+            return False
+        for statement in (self._sql.words, COUNT, MARK):
+            connection.execute(self._text(statement), bound)
+        return True
+
+    def forget(self, run_id: int) -> None:
+        """Take a run out, before its rows go."""
+        while True:
+            with self._alone(wait=True) as connection:
+                assert connection is not None
+                bound: dict[str, Any] = {"run_id": run_id, "batch": BATCH}
+                bound["upto"] = connection.execute(self._text("SELECT upto FROM INDEX.indexed WHERE run_id = :run_id"), bound).scalar() or 0
+                lowest = """SELECT min(id) FROM (SELECT id FROM SOURCE.exchanges WHERE run_id = :run_id AND id <= :upto
+                    ORDER BY id DESC LIMIT :batch) AS batch"""
+                first = connection.execute(self._text(lowest), bound).scalar()
+                if first is None:
+                    for table in ("exchange_counts", "indexed"):
+                        connection.execute(self._text(f"DELETE FROM INDEX.{table} WHERE run_id = :run_id"), bound)
+                    return
+                bound["after"] = first - 1
+                connection.execute(self._text(self._sql.forget), bound)
+                connection.execute(self._text("UPDATE INDEX.indexed SET upto = :after WHERE run_id = :run_id"), bound)
+
+    def reset(self) -> None:
+        """Throw the index away; it is made anew. For a database whose rows were exchanged for others."""
+        self._prepared = False
+        with self._engine.begin() as connection:
+            for statement in self._sql.drop:
+                connection.execute(self._text(statement))
+
+    def _prepare(self) -> None:
+        if self._prepared:
+            return
+        with self._engine.begin() as connection:
+            if self._sqlite:
+                connection.execute(text("CREATE TABLE IF NOT EXISTS starting (id INTEGER)"))  # the write lock: one makes it, others look
+                made = connection.execute(text("SELECT 1 FROM sqlite_master WHERE name = 'about'")).scalar()
+            else:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+                made = connection.execute(text("SELECT to_regclass('search.about')")).scalar()
+            version = connection.execute(self._text("SELECT version FROM INDEX.about")).scalar() if made else None
+            if version != VERSION or connection.execute(self._text(STALE)).scalar():
+                for statement in (*self._sql.drop, *self._sql.make):
+                    connection.execute(self._text(statement))
+                connection.execute(self._text("INSERT INTO INDEX.about (version) VALUES (:version)"), {"version": VERSION})
+        self._prepared = True
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        self._prepare()
+        with self._engine.connect() as connection:
+            try:
+                yield connection
+            except OperationalError:
+                self._prepared = False  # the file may have been taken away
+                raise
+
+    @contextmanager
+    def _alone(self, *, wait: bool = False) -> Iterator[Connection | None]:
+        """A transaction that writes the index; None while another process does, unless one waits for it."""
+        self._prepare()
+        with self._engine.begin() as connection:
+            if self._sqlite:
+                connection.execute(text("UPDATE about SET version = version"))  # takes the index's write lock before anything is read
+            elif wait:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+            elif not connection.execute(text(f"SELECT pg_try_advisory_xact_lock({_LOCK})")).scalar():
+                yield None
+                return
+            yield connection
+
+    def _text(self, statement: str) -> TextClause:
+        places = ("main.", "source.") if self._sqlite else ("search.", "")
+        return text(statement.replace("INDEX.", places[0]).replace("SOURCE.", places[1]))
+
+
+_KNOWN: dict[str, ExchangeSearch] = {}
+
+
+def search_of(engine: Engine) -> ExchangeSearch:
+    """The index beside the engine's database."""
+    address = engine.url.render_as_string(hide_password=False)
+    if address not in _KNOWN:
+        _KNOWN[address] = ExchangeSearch(engine.engine if hasattr(engine, "engine") else engine)
+    return _KNOWN[address]
+
+
+async def index_forever(engine: Engine) -> None:
+    """Follow behind what is written, in a thread. A database that is away is waited for."""
+    search = search_of(engine)
+    while True:
+        more = False
+        try:
+            more = await to_thread.run_sync(search.update)
+        except SQLAlchemyError as error:
+            logger.warning("The search waits for the database: %s", error)
+        await asyncio.sleep(0 if more else EVERY_SECONDS)
