@@ -35,7 +35,7 @@ def facets(session: Session, run_id: int, filters: ExchangeFilters) -> shapes.Fa
             fitting = len(page_of_ids(session, run_id, filters, limit=MOST + 1))
             return shapes.Facets(total=min(fitting, MOST), more=fitting > MOST, facets=[])
         return _tally(_one_by_one(session, col(ExchangeRow.id).in_(ids)), filters)
-    upto, kinds = search_of(session.get_bind().engine).counts(run_id)
+    upto, kinds = search_of(session.get_bind().engine).counts(session, run_id)
     found: list[Kind] = [(row[:-1], row[-1]) for row in kinds]
     newer = _one_by_one(session, col(ExchangeRow.run_id) == run_id, col(ExchangeRow.id) > upto)
     told = _tally([*found, *newer], filters)

@@ -112,7 +112,9 @@ def _search(session: Session, run_id: int, filters: ExchangeFilters, terms: Sequ
     facts = {name: getattr(filters, name) for name in ("round", "step", "tutee", "tutor", "domain", "correct", "in_loss", "effect")}
     found: list[int] = []
     for outcome in filters.outcomes or (None,):
-        found += search_of(session.get_bind().engine).find({"run": run_id, **facts, "outcome": outcome}, terms, among=among, **place)
+        found += search_of(session.get_bind().engine).find(
+            session, {"run": run_id, **facts, "outcome": outcome}, terms, among=among, **place
+        )
     return sorted(found, reverse=place["newest_first"])[: place["limit"]]
 
 

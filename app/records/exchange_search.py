@@ -18,6 +18,7 @@ from typing import Any
 from anyio import to_thread
 from sqlalchemy import Connection, Engine, NullPool, TextClause, create_engine, event, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlmodel import Session
 
 from app.records.search_sql import BEHIND, COUNT, COUNTED, MARK, POSTGRES, SQLITE, STALE, UPTO, Dialect, fact, fts5, tsquery
 from app.records.search_terms import Term
@@ -58,6 +59,7 @@ class ExchangeSearch:
 
     def find(
         self,
+        session: Session,
         facts: Mapping[str, Any],
         terms: Sequence[Term],
         *,
@@ -85,18 +87,13 @@ class ExchangeSearch:
             sql, bound["until"] = f"{sql} AND {key} <= :until", until
         if among is not None:
             sql, bound["among"] = f"{sql} AND {key} IN ({self._sql.listed})", json.dumps(list(among))
-        with self._reading() as connection:
+        with self._reading(session) as connection:
             found = connection.execute(self._text(f"{sql} ORDER BY {key} {'DESC' if newest_first else 'ASC'} LIMIT :limit"), bound)
             return [row[0] for row in found]
 
-    def upto(self, run_id: int) -> int:
-        """The run's last exchange that the index knows; 0 for none."""
-        with self._reading() as connection:
-            return connection.execute(self._text("SELECT upto FROM INDEX.indexed WHERE run_id = :run_id"), {"run_id": run_id}).scalar() or 0
-
-    def counts(self, run_id: int) -> tuple[int, list[tuple[Any, ...]]]:
+    def counts(self, session: Session, run_id: int) -> tuple[int, list[tuple[Any, ...]]]:
         """The last exchange counted, and how many there are of each kind: `COUNTED` and their number."""
-        with self._reading() as connection:
+        with self._reading(session) as connection:
             bound = {"run_id": run_id}
             upto = connection.execute(self._text("SELECT upto FROM INDEX.indexed WHERE run_id = :run_id"), bound).scalar() or 0
             listed = f"SELECT {', '.join(COUNTED)}, exchanges FROM INDEX.exchange_counts WHERE run_id = :run_id"
@@ -104,7 +101,8 @@ class ExchangeSearch:
 
     def update(self) -> bool:
         """Follow every run that is ahead of the index by a batch; whether any still is."""
-        with self._reading() as connection:
+        self._prepare()
+        with self._engine.connect() as connection:
             behind = connection.execute(self._text(BEHIND)).all()
         more = False
         for run_id, created_at, _ in behind:
@@ -169,8 +167,12 @@ class ExchangeSearch:
         self._prepared = True
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def _reading(self, session: Session) -> Iterator[Connection]:
+        """On PostgreSQL the session's own connection: who waits for a second one may wait for ever."""
         self._prepare()
+        if not self._sqlite:
+            yield session.connection()
+            return
         with self._engine.connect() as connection:
             try:
                 yield connection
