@@ -194,6 +194,7 @@ class MetricRow(SQLModel, table=True):
         UniqueConstraint("run_id", "seq", "name"),
         Index(None, "run_id", "id"),
         Index(None, "run_id", "name", "id"),
+        Index(None, "run_id", "name", "step"),
         NEVER_REUSED,
     )
     id: int | None = Field(default=None, primary_key=True, sa_type=BIG_INTEGER)
@@ -265,6 +266,32 @@ class FeedbackRow(SQLModel, table=True):
     concept: str | None = Field(default=None, sa_type=Text)
     matched_word: str | None = Field(default=None, sa_type=Text)
     removed: list[str] = Field(default_factory=list, sa_type=JSON)
+
+
+class StepTallyRow(SQLModel, table=True):
+    """A step's exchanges counted as they arrive: charts draw a million of them without reading one."""
+
+    __tablename__: ClassVar[str] = "step_tallies"
+    run_id: int = Field(foreign_key="runs.id", primary_key=True)
+    student: str = Field(primary_key=True)
+    """The tutee."""
+    step: int = Field(primary_key=True)
+    round: int
+    rollouts: int
+    correct: int
+    truncated: int
+    tokens: int = Field(sa_type=BIG_INTEGER)
+    """Of all its rollouts."""
+    kept: int
+    no_concept_tag: int
+    empty: int
+    all_generic: int
+    no_match: int
+    fb_none: int
+    histograms: dict[str, dict[str, int]] = Field(default_factory=dict, sa_type=JSON)
+    """Quantity -> bin -> count; see `app.records.tallies`."""
+    at: datetime = Field(sa_type=UtcDateTime)
+    """When the newest of them was recorded."""
 
 
 class ExchangeLabelRow(SQLModel, table=True):

@@ -1,343 +1,302 @@
-// A run's charts. Points come from the run's series address, only those after the last one that was drawn,
-// and are appended; the live stream says when to ask. A student is a hue, a domain is a dash.
+// A run's charts: which there are, the bar above them that says how all are looked at, and when to ask for news.
+// A student is a hue, a domain is a dash; one crosshair and one zoom for all.
+import { BarPanel } from "./charts/bars.js";
+import { csv, png } from "./charts/download.js";
+import { HeatPanel } from "./charts/heat.js";
+import { LinePanel } from "./charts/lines.js";
+import { count } from "./charts/maths.js";
+import { Store, Unreachable } from "./charts/store.js";
+import { View } from "./charts/view.js";
+
 const section = document.querySelector("[data-charts]");
+const run = section.dataset.run;
+const api = `/api/v1/runs/${run}`;
 const students = JSON.parse(section.dataset.students);
 const domains = JSON.parse(section.dataset.domains);
-const OUTCOMES = [["kept", "Kept"], ["no_concept_tag", "No concept tag"], ["no_match", "No match"], ["empty", "Empty concept"], ["all_generic", "All generic"], ["fb_none", "Nothing said"]];
-const DASHES = [[], [6, 4], [2, 3], [9, 3, 2, 3]];
-const STEPS = uPlot.sync("steps");
-const ROUNDS = uPlot.sync("rounds");
-
-// ---- what has arrived ----
-const store = { metrics: new Map(), accuracy: new Map(), gap: new Map(), threshold: new Map(), outcomes: new Map(), breaks: new Map() };
-const put = (map, key, x, value) => {
-  if (!map.has(key)) map.set(key, new Map());
-  map.get(key).set(x, value);
-};
-function take(part) {
-  for (const [index, step, value] of part.metrics) put(store.metrics, part.names[index], step, value);
-  for (const [student, domain, split, round, score, low, high] of part.evaluations) {
-    if (split === "validation") put(store.accuracy, `${student}\n${domain}`, round, { score: 100 * score, low: 100 * low, high: 100 * high });
-  }
-  for (const [student, round, gap, threshold] of part.gates) {
-    put(store.gap, student, round, gap);
-    put(store.threshold, "threshold", round, threshold);
-  }
-  for (const [, step, outcome, count] of part.outcomes) put(store.outcomes, outcome, step, (store.outcomes.get(outcome)?.get(step) ?? 0) + count);
-  for (const [tutee, tutor, round, broken, rescued] of part.break_rescue) {
-    const pair = students.length > 2 ? `${tutee}\n${tutor}` : `${tutee}\n`;
-    if (broken !== null) put(store.breaks, `${pair}\nbreak`, round, 100 * broken);
-    if (rescued !== null) put(store.breaks, `${pair}\nrescue`, round, 100 * rescued);
-  }
-}
-
-// ---- colours: tokens of the style sheet, resolved for the canvas ----
-const probe = document.createElement("span");
-probe.hidden = true;
-document.body.append(probe);
-const colour = (token) => {
-  probe.style.color = `var(--${token})`;
-  return getComputedStyle(probe).color;
-};
+const length = Number(section.dataset.steps);
+const store = new Store(section.dataset.charts, api, { students });
+const view = new View();
 const hue = (student) => `student-${(Math.max(0, students.indexOf(student)) % 6) + 1}`;
+const DASHES = [[], [6, 4], [2, 3], [9, 3, 2, 3]];
 const dash = (domain) => DASHES[Math.max(0, domains.indexOf(domain)) % DASHES.length];
-const short = (value) => (value === null || value === undefined ? "" : Math.abs(value) >= 1000 ? value.toLocaleString("en", { maximumFractionDigits: 0 }) : Number(value.toPrecision(3)).toString());
 
-// ---- what each chart shows: series as {label, token, dash, points: Map} ----
-const byStudent = (suffix) => students
-  .map((student) => ({ label: student, token: hue(student), points: store.metrics.get(`${student}/${suffix}`) }))
-  .filter((series) => series.points);
-const charts = {
-  loss: { x: "step", series: () => byStudent("train/loss") },
+// ---- what the panels share ----
+let span = [0, 1];
+let ends = [];
+const desk = {
+  store, view, students, hue,
+  span: () => view.zoom ?? span,
+  roundEnds: () => ends,
+  zoom,
+  say: (text) => { section.querySelector("[data-say]").textContent = text; },
+  open: (query, event) => {
+    const address = `/runs/${run}/exchanges${query}`;
+    if (event.ctrlKey || event.metaKey || event.shiftKey) window.open(address, "_blank", "noopener"); else location.assign(address);
+  },
+  tool: (name, panel) => {
+    if (name === "log") view.toggle("log", panel.kind);
+    else if (name === "full") view.set({ full: view.full === panel.kind ? null : panel.kind });
+    else if (panel.plot && name === "csv") csv(panel, run, api);
+    else if (panel.plot && name === "png") png(panel, run);
+  },
+};
+
+// ---- which charts there are: series as columns x, mean, low, high, count, first, last or round ----
+function curve(student, suffix) {
+  const found = store.curve(`${student}/${suffix}`);
+  if (!found?.first.length) return null;
+  const x = found.first.map((first, index) => {
+    const last = found.last[index];
+    if (view.axis === "time") return found.at[index] / 1000;
+    return view.axis === "step" ? (first + last) / 2 : store.place("tokens", student, (first + last) / 2);
+  });
+  return { ...found, label: student, student, token: hue(student), x };
+}
+const byStudent = (suffix, more = {}) => ({
+  names: () => students.map((student) => `${student}/${suffix}`),
+  metrics: () => students.map((student) => `${student}/${suffix}`),
+  series: () => students.map((student) => curve(student, suffix)).filter(Boolean),
+  ...more,
+});
+
+// What is measured once a round, at the step where it was measured: `shift` rounds before the round's own end.
+function measured(points, student, shift, facts) {
+  const entries = [...points].sort(([a], [b]) => a - b);
+  const x = entries.map(([round, { at }]) => {
+    const step = Math.max(0, round - shift) * length;
+    return view.axis === "time" ? at / 1000 : store.place(view.axis, student, step);
+  });
+  const column = (name) => entries.map(([, value]) => value[name] ?? value.value);
+  return { ...facts, student, x, mean: column("value"), low: column("low"), high: column("high"), round: entries.map(([round]) => round) };
+}
+const specs = {
+  loss: byStudent("train/loss"),
+  rollouts: byStudent("train/accuracy", { scale: 100, zero: true }),
+  kept: byStudent("feedback/kept_fraction", { scale: 100, zero: true }),
+  entropy: byStudent("train/entropy"),
+  divergence: byStudent("self_distillation/divergence_mean"),
+  speed: byStudent("throughput/rollout_tokens_per_s", { zero: true }),
+  memory: byStudent("memory/peak_bytes", { scale: 2 ** -30, zero: true }),
   accuracy: {
-    x: "round",
+    rounds: "After round",
+    metrics: () => store.names.filter((name) => students.some((student) => name.startsWith(`${student}/eval/`))),
     series: () => students.flatMap((student) => domains.map((domain) => {
       const found = store.accuracy.get(`${student}\n${domain}`);
-      if (!found) return null;
-      const points = new Map([...found].map(([x, value]) => [x, value.score]));
-      return { label: `${student} ${domain}`, token: hue(student), dash: dash(domain), points, spread: found };
+      return found ? measured(found, student, 0, { label: `${student} ${domain}`, token: hue(student), dash: dash(domain), spread: true }) : null;
     }).filter(Boolean)),
   },
   gap: {
-    x: "round",
-    series: () => [
-      ...students.filter((student) => store.gap.has(student)).map((student) => ({ label: student, token: hue(student), points: store.gap.get(student) })),
-      ...(store.threshold.size ? [{ label: "threshold", token: "ink-3", dash: [4, 4], points: store.threshold.get("threshold"), plain: true }] : []),
-    ],
+    rounds: "Before round",
     zero: true,
+    metrics: () => store.names.filter((name) => students.some((student) => name === `${student}/gate/gap`)),
+    series: () => {
+      const gaps = students.filter((student) => store.gaps.has(student)).map((student) => measured(store.gaps.get(student), student, 1, { label: student, token: hue(student) }));
+      const longest = gaps.reduce((best, one) => (one.x.length > (best?.x.length ?? 0) ? one : best), null);
+      if (!longest) return [];
+      const limits = longest.round.map((round) => store.gaps.get(longest.student).get(round).threshold);
+      return [...gaps, { ...longest, label: "threshold", token: "ink-3", dash: [4, 4], plain: true, mean: limits, low: limits, high: limits }];
+    },
   },
-  outcomes: { x: "step", stacked: true, series: () => OUTCOMES.filter(([key]) => store.outcomes.has(key)).map(([key, label]) => ({ label, token: `outcome-${key}`, points: store.outcomes.get(key), fill: true })) },
   break: {
-    x: "round",
+    rounds: "Round",
+    zero: true,
     series: () => [...store.breaks.keys()].sort().map((key) => {
       const [tutee, tutor, what] = key.split("\n");
-      return { label: `${tutee}${tutor ? ` by ${tutor}` : ""} ${what}`, token: hue(tutee), dash: what === "break" ? [5, 4] : [], points: store.breaks.get(key) };
+      return measured(store.breaks.get(key), tutee, 0, { label: `${tutee}${tutor ? ` by ${tutor}` : ""} ${what}`, token: hue(tutee), dash: what === "break" ? [5, 4] : [] });
     }),
-    zero: true,
   },
-  rollouts: { x: "step", percent: true, series: () => byStudent(accuracyName()) },
 };
-const ACCURACY_NAMES = ["train/accuracy", "rollout/accuracy", "self_distillation/success_sample_fraction"];
-const accuracyName = () => ACCURACY_NAMES.find((name) => students.some((student) => store.metrics.has(`${student}/${name}`))) ?? ACCURACY_NAMES[0];
 
-// ---- drawing ----
-class Chart {
-  constructor(figure, spec) {
-    this.figure = figure;
-    this.spec = spec;
-    this.body = figure.querySelector(".chart-body");
-    this.legend = figure.querySelector(".chart-legend");
-    this.off = new Set();
-    this.plot = null;
-    this.shape = "";
-    new ResizeObserver(() => this.plot?.setSize(this.size())).observe(this.body);
-  }
-
-  size() {
-    return { width: Math.max(120, this.body.clientWidth - 8), height: this.body.clientHeight };
-  }
-
-  draw() {
-    const series = this.spec.series().filter((one) => one.points.size);
-    if (!series.length) return;
-    const shape = series.map((one) => one.label).join("|");
-    const data = this.table(series);
-    if (this.plot && shape === this.shape) this.plot.setData(data);
-    else this.build(series, data, shape);
-    this.values(null);
-  }
-
-  // One column of x for all series; gaps are null. Stacked series are summed from the first on.
-  table(series) {
-    const xs = [...new Set(series.flatMap((one) => [...one.points.keys()]))].sort((a, b) => a - b);
-    const scale = this.spec.percent ? 100 : 1;
-    const columns = series.map((one) => xs.map((x) => (one.points.has(x) ? one.points.get(x) * scale : null)));
-    this.plain = columns;
-    this.xs = xs;
-    this.spreads = series.map((one) => (one.spread ? xs.map((x) => one.spread.get(x) ?? null) : null));
-    if (!this.spec.stacked) return [xs, ...columns];
-    const sums = xs.map(() => 0);
-    return [xs, ...columns.map((column, index) => column.map((value, row) => {
-      if (this.off.has(series[index].label)) return null;
-      sums[row] += value ?? 0;
-      return sums[row];
-    }))];
-  }
-
-  build(series, data, shape) {
-    this.plot?.destroy();
-    this.shape = shape;
-    this.series = series;
-    this.body.replaceChildren();
-    const line = colour("line");
-    const ink = colour("ink-3");
-    const font = "11px system-ui, sans-serif";
-    const axis = { stroke: ink, font, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1, size: 4 } };
-    const whole = (_plot, splits) => splits.map((value) => (Number.isInteger(value) ? value : ""));
-    // The largest stack is drawn first, so that each smaller one covers it up to its own height.
-    const order = this.spec.stacked ? series.map((_, index) => index).reverse() : series.map((_, index) => index);
-    this.order = order;
-    const arranged = [data[0], ...order.map((index) => data[index + 1])];
-    this.plot = new uPlot({
-      ...this.size(),
-      padding: [10, 14, 0, 0],
-      legend: { show: false },
-      cursor: { sync: { key: (this.spec.x === "step" ? STEPS : ROUNDS).key, setSeries: false }, points: { size: 7 }, y: false, drag: { x: true, y: false } },
-      scales: { x: { time: false, range: (_plot, low, high) => this.span(low, high) }, y: { range: (_plot, low, high) => this.range(low, high) } },
-      axes: [{ ...axis, size: 28, space: 46, incrs: [1, 2, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1000, 2000, 5000, 10000], values: whole }, { ...axis, size: (_plot, values) => Math.max(46, 18 + 7 * Math.max(0, ...(values ?? []).map((text) => text.length))), space: 34, values: (_plot, splits) => splits.map(short) }],
-      series: [{}, ...order.map((index) => this.lineOf(series[index]))],
-      hooks: {
-        setCursor: [(plot) => this.values(plot.cursor.idx)],
-        draw: [(plot) => this.drawSpread(plot)],
-        ready: [(plot) => this.listen(plot)],
-      },
-    }, arranged, this.body);
-    this.setData = undefined;
-    const own = this.plot;
-    const set = own.setData.bind(own);
-    own.setData = (fresh) => set([fresh[0], ...order.map((index) => fresh[index + 1])]);
-    this.buttons(series);
-    for (const one of series) if (this.off.has(one.label)) this.show(one.label, false);
-  }
-
-  lineOf(one) {
-    const stroke = colour(one.token);
-    if (one.fill) return { label: one.label, stroke, fill: stroke, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.86, 40, 1], gap: 0 }) };
-    const few = one.points.size < 40;
-    return { label: one.label, stroke, width: 2, dash: one.dash ?? [], spanGaps: true, points: { show: !one.plain && few, size: 6, fill: colour("surface"), stroke } };
-  }
-
-  // Room at the ends for bars and intervals; a single point gets some of its own.
-  span(low, high) {
-    if (!this.xs?.length) return [0, 1];
-    if (this.xs.length === 1) return [this.xs[0] - 0.5, this.xs[0] + 0.5];
-    const room = this.spec.stacked || low === high ? 0.5 : this.spec.x === "round" ? 0.03 * (high - low) + 0.02 : 0;
-    return [low - room, high + room];
-  }
-
-  range(low, high) {
-    if (low === null || high === null) return [0, 1];
-    let [from, to] = [low, high];
-    for (const [index, spread] of (this.spreads ?? []).entries()) {
-      if (!spread || this.off.has(this.series?.[index]?.label)) continue;
-      for (const value of spread) if (value) { from = Math.min(from, value.low); to = Math.max(to, value.high); }
-    }
-    const pad = (to - from) * 0.08 || Math.abs(to) * 0.1 || 0.5;
-    const floor = this.spec.zero || this.spec.stacked || (low >= 0 && from - pad < 0) ? 0 : from - pad;
-    return [this.spec.stacked || this.spec.zero ? 0 : Math.max(floor, low >= 0 ? 0 : floor), to + pad];
-  }
-
-  // 95 % intervals as thin bars, set beside each other so that they can be told apart.
-  drawSpread(plot) {
-    const { ctx } = plot;
-    const ratio = devicePixelRatio;
-    ctx.save();
-    this.spreads?.forEach((spread, index) => {
-      if (!spread || this.off.has(this.series[index].label)) return;
-      ctx.strokeStyle = colour(this.series[index].token);
-      ctx.globalAlpha = 0.45;
-      ctx.lineWidth = 1.5 * ratio;
-      const shift = (index - (this.series.length - 1) / 2) * 3 * ratio;
-      ctx.beginPath();
-      spread.forEach((value, row) => {
-        if (!value) return;
-        const x = plot.valToPos(this.xs[row], "x", true) + shift;
-        ctx.moveTo(x, plot.valToPos(value.low, "y", true));
-        ctx.lineTo(x, plot.valToPos(value.high, "y", true));
-      });
-      ctx.stroke();
-    });
-    ctx.restore();
-  }
-
-  buttons(series) {
-    this.legend.replaceChildren(...series.map((one) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.setAttribute("aria-pressed", String(!this.off.has(one.label)));
-      button.append(sample(one), one.label, Object.assign(document.createElement("span"), { className: "value" }));
-      button.addEventListener("click", () => {
-        const shown = this.off.has(one.label);
-        if (shown) this.off.delete(one.label); else this.off.add(one.label);
-        button.setAttribute("aria-pressed", String(shown));
-        if (this.spec.stacked) this.draw();
-        this.show(one.label, shown);
-      });
-      return button;
-    }));
-  }
-
-  show(label, shown) {
-    const place = this.order.indexOf(this.series.findIndex((one) => one.label === label));
-    this.plot.setSeries(place + 1, { show: shown });
-  }
-
-  // The legend's figures: under the cursor, or the latest.
-  values(row) {
-    if (!this.plain) return;
-    const place = row ?? this.xs.length - 1;
-    this.legend.querySelectorAll(".value").forEach((slot, index) => {
-      let at = place;
-      if (row === null) while (at > 0 && this.plain[index][at] === null) at -= 1;
-      slot.textContent = short(this.plain[index]?.[at]);
-    });
-  }
-
-  // A click that is no drag opens the exchanges of that step.
-  listen(plot) {
-    const address = this.figure.dataset.exchanges;
-    if (!address) return;
-    let pressed = 0;
-    plot.over.dataset.tip = "Click: the exchanges of this step. Drag: zoom; double click: all of it.";
-    plot.over.addEventListener("mousedown", (event) => { pressed = event.clientX; });
-    plot.over.addEventListener("click", (event) => {
-      const row = plot.cursor.idx;
-      if (row === null || row === undefined || Math.abs(event.clientX - pressed) > 3 || event.detail > 1) return;
-      this.timer = setTimeout(() => location.assign(`${address}?step=${this.xs[row]}`), 260);
-    });
-    plot.over.addEventListener("dblclick", () => clearTimeout(this.timer));
-  }
-
-  rebuild() {
-    this.shape = "";
-    this.draw();
-  }
+const panels = new Map();
+function add(figure, spec) {
+  const kind = figure.dataset.chart;
+  const made = kind === "outcomes" ? new BarPanel(figure, desk) : kind === "heat" ? new HeatPanel(figure, desk) : new LinePanel(figure, desk, spec ?? specs[kind]);
+  panels.set(kind, made);
+  return made;
 }
+for (const figure of section.querySelectorAll("[data-chart]")) add(figure);
 
-function sample(one) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", "0 0 24 12");
-  svg.setAttribute("aria-hidden", "true");
-  const shape = document.createElementNS(svg.namespaceURI, one.fill ? "rect" : "path");
-  shape.style.stroke = `var(--${one.token})`;
-  if (one.fill) {
-    for (const [name, value] of Object.entries({ x: 5, y: 1, width: 12, height: 10, rx: 2 })) shape.setAttribute(name, value);
-    shape.style.fill = `var(--${one.token})`;
-  } else {
-    shape.setAttribute("d", "M1 6H23");
-    shape.setAttribute("stroke-width", "2.5");
-    if (one.dash?.length) shape.setAttribute("stroke-dasharray", one.dash.map((value) => value * 0.8).join(" "));
-  }
-  svg.append(shape);
-  return svg;
-}
-
-// ---- the page's charts, and one for each other measure ----
-const drawn = new Map();
-for (const figure of section.querySelectorAll("[data-chart]")) drawn.set(figure.dataset.chart, new Chart(figure, charts[figure.dataset.chart]));
+// ---- one chart for each other measure, made when they are asked for ----
 const more = section.querySelector("[data-more]");
 const moreBox = section.querySelector("#more-charts");
+const template = section.querySelector("[data-chart-template]");
+const charted = () => new Set(Object.values(specs).flatMap((spec) => spec.names?.() ?? []));
+const SCALES = [[/_fraction$|accuracy/, { scale: 100, zero: true }, "%"], [/^timing_s\//, { zero: true }, "seconds"], [/_bytes$/, { scale: 2 ** -30, zero: true }, "GiB"], [/length|tokens|count/, { zero: true }, "by step"]];
 
-function drawMore() {
-  const shown = new Set(["train/loss", accuracyName()]);
-  const suffixes = [...new Set([...store.metrics.keys()].map((name) => name.slice(name.indexOf("/") + 1)))].filter((name) => !shown.has(name) && !/^(eval|test|gate)\//.test(name)).sort();
+function others() {
+  const shown = charted();
+  const names = store.names.filter((name) => !shown.has(name) && students.some((student) => name.startsWith(`${student}/`)));
+  const suffixes = [...new Set(names.map((name) => name.slice(name.indexOf("/") + 1)))].filter((name) => !/^(eval|test|gate)\//.test(name)).sort();
   section.querySelector("[data-more-count]").textContent = suffixes.length ? `${suffixes.length} charts` : "nothing measured yet";
   if (!moreBox.open) return;
   for (const suffix of suffixes) {
-    if (!drawn.has(suffix)) {
-      const figure = section.querySelector("[data-chart='loss']").cloneNode(true);
-      figure.dataset.chart = suffix;
-      figure.querySelector("h2").textContent = suffix.replaceAll("_", " ").replaceAll("/", ": ");
-      figure.querySelector(".aside").textContent = "by step";
-      figure.querySelector(".chart-body").replaceChildren();
-      figure.querySelector(".chart-legend").replaceChildren();
-      more.append(figure);
-      drawn.set(suffix, new Chart(figure, { x: "step", series: () => byStudent(suffix) }));
-    }
-    drawn.get(suffix).draw();
+    if (panels.has(suffix)) continue;
+    const figure = template.content.firstElementChild.cloneNode(true);
+    const title = suffix.replaceAll("_", " ").replaceAll("/", ": ");
+    const [, scale, unit] = SCALES.find(([pattern]) => pattern.test(suffix)) ?? [null, {}, "by step"];
+    figure.dataset.chart = suffix;
+    figure.querySelector("h2").textContent = title;
+    figure.querySelector(".aside").textContent = unit;
+    figure.querySelector("[data-do='full']").setAttribute("aria-label", `Full screen: ${title}`);
+    const body = figure.querySelector(".chart-body");
+    body.setAttribute("aria-label", `${title}${body.getAttribute("aria-label")}`);
+    figure.querySelector(".chart-legend").setAttribute("aria-label", `Series of ${title}`);
+    more.append(figure);
+    add(figure, byStudent(suffix, scale));
   }
 }
-moreBox.addEventListener("toggle", drawMore);
+moreBox.open = view.more;
+moreBox.addEventListener("toggle", () => { if (moreBox.open !== view.more) view.set({ more: moreBox.open }); });
 
-function draw() {
-  for (const kind of Object.keys(charts)) drawn.get(kind).draw();
-  drawMore();
+// ---- the bar above them ----
+const bar = section.querySelector(".chart-bar");
+const slider = bar.querySelector("[name='smooth']");
+const reset = bar.querySelector("[data-reset]");
+const choice = section.querySelector("[data-quantity]");
+function showBar() {
+  for (const radio of bar.querySelectorAll("[name='axis']")) radio.checked = radio.value === view.axis;
+  bar.querySelector("[value='tokens']").disabled = store.cursor >= 0 && !store.tallies.size;
+  slider.value = String(view.smooth);
+  bar.querySelector("output").textContent = view.smooth ? view.smooth.toFixed(2) : "off";
+  bar.querySelector("[name='clip']").checked = view.clip;
+  reset.disabled = !view.zoomed;
+  choice.value = view.quantity;
+  const width = store.detail?.width ?? store.widths.curves;
+  bar.querySelector("[data-note]").textContent = width > 1 ? `${count(width)} steps a point, with their range. Zoom in for every step.` : "";
+}
+bar.addEventListener("change", (event) => {
+  if (event.target.name === "axis") {
+    const steps = view.zoomed ? store.steps(view.axis, view.from, view.to) : null;
+    const [from, to] = steps ? reach(event.target.value, steps) : [null, null];
+    view.set({ axis: event.target.value, from, to });
+  }
+  if (event.target.name === "clip") view.set({ clip: event.target.checked });
+});
+slider.addEventListener("input", () => view.set({ smooth: Number(slider.value) }));
+reset.addEventListener("click", () => zoom(null));
+choice.addEventListener("change", () => view.set({ quantity: choice.value }));
+
+// Steps as places of an axis: from the first student that gets there to the last.
+function reach(axis, [first, last]) {
+  const places = [...store.tallies.keys()].flatMap((student) => [store.place(axis, student, first), store.place(axis, student, last)]).filter((place) => place !== null);
+  const found = [Math.min(...places), Math.max(...places)];
+  return places.length && found[0] < found[1] ? found : [null, null];
 }
 
+// ---- zoom: the same for all charts, in as many points as the steps have ----
+let looking = 0;
+function zoom(range) {
+  if (!range) { view.set({ from: null, to: null }); return; }
+  const whole = extent();
+  const [from, to] = [Math.max(range[0], whole[0]), Math.min(range[1], whole[1])];
+  if (to > from) view.set(from <= whole[0] && to >= whole[1] ? { from: null, to: null } : { from, to });
+}
+async function look() {
+  const mine = (looking += 1);
+  if (!view.zoomed || store.widths.curves <= 1) {
+    store.detail = null;
+    return;
+  }
+  const steps = store.steps(view.axis, view.from, view.to);
+  try {
+    await store.look(wanted(), ...steps);
+  } catch (error) {
+    if (error instanceof Unreachable) return; // the coarse points stay
+    throw error;
+  }
+  if (mine !== looking) return;
+  if (!view.zoomed) store.detail = null;
+  draw();
+}
+
+// From the first place to the last of everything that is drawn, with a little room.
+function extent() {
+  const places = [...store.tallies.keys()].flatMap((student) => (view.axis === "step" ? [0, store.lastStep] : store.ladder(view.axis, student).values));
+  if (view.axis === "step") places.push(0, store.lastStep);
+  if (view.axis === "time") for (const { at } of store.curves.values()) if (at.length) places.push(at[0] / 1000, at.at(-1) / 1000);
+  if (view.axis === "time") for (const points of [...store.accuracy.values(), ...store.gaps.values()]) for (const { at } of points.values()) places.push(at / 1000);
+  if (view.axis === "tokens") places.push(0);
+  let [low, high] = [Infinity, -Infinity];
+  for (const place of places) { low = Math.min(low, place); high = Math.max(high, place); }
+  if (!(high > low)) [low, high] = Number.isFinite(low) ? [low - 0.5, low + 0.5] : [0, 1];
+  const room = (high - low) * 0.015;
+  return [low - room, high + room];
+}
+function endsOfRounds() {
+  const found = new Map();
+  for (const [student, entries] of store.rounds) {
+    for (const [, , last, round] of entries) found.set(round, Math.max(found.get(round) ?? -Infinity, store.place(view.axis, student, last)));
+  }
+  return [...found].sort(([a], [b]) => a - b);
+}
+
+// ---- drawing ----
+function draw(afresh = false) {
+  span = extent();
+  ends = endsOfRounds();
+  others();
+  showBar();
+  for (const panel of panels.values()) panel.update({ afresh });
+}
+
+// ---- full screen ----
+const dialog = section.querySelector("#chart-full");
+const holder = document.createElement("div");
+holder.className = "card chart";
+function showFull() {
+  const inside = dialog.querySelector("figure");
+  if (inside && inside.dataset.chart !== view.full) holder.replaceWith(inside);
+  const figure = view.full && panels.get(view.full)?.figure;
+  if (!figure) { if (dialog.open) dialog.close(); return; }
+  if (!dialog.contains(figure)) {
+    figure.replaceWith(holder);
+    dialog.append(figure);
+  }
+  if (!dialog.open) dialog.showModal();
+}
+dialog.addEventListener("close", () => {
+  const inside = dialog.querySelector("figure");
+  if (inside) holder.replaceWith(inside);
+  const was = view.full;
+  if (was) view.set({ full: null });
+  inside?.querySelector("[data-do='full']").focus();
+});
+
+view.listen((changed) => {
+  showBar();
+  if (changed.has("full")) { showFull(); return; }
+  if (changed.has("more")) { others(); void ask(); return; }
+  if (changed.has("from") || changed.has("axis")) void look();
+  if (changed.has("quantity")) { void store.sizes(view.quantity).then(() => draw()); return; }
+  draw(changed.has("log"));
+});
+
 // ---- asking, one question at a time ----
-let cursor = 0;
+// Names without a point yet are asked for too: the first points of a student that has just begun must not be missed.
+const wanted = () => [...panels.values()].flatMap((panel) => panel.spec?.names?.() ?? []);
 let asking = false;
 let again = false;
 async function ask() {
   if (asking) { again = true; return; }
   asking = true;
   try {
-    for (let going = true; going;) {
+    do {
       again = false;
-      const answer = await fetch(`${section.dataset.charts}?after=${cursor}`);
-      if (!answer.ok) throw new Error(`series: ${answer.status}`);
-      const part = await answer.json();
-      take(part);
-      cursor = part.cursor;
-      going = part.more || again;
-    }
+      await store.ask(wanted(), view.quantity);
+      others();
+    } while (again);
+    if (view.zoomed && store.widths.curves > 1 && (!store.detail || store.detail.to >= store.lastStep - store.widths.curves)) await look();
     draw();
-    section.dataset.cursor = String(cursor);
-  } catch { setTimeout(ask, 2000); } finally { asking = false; }
+    if (view.full && !dialog.open) showFull();
+    section.dataset.cursor = String(store.cursor);
+  } catch (error) {
+    if (!(error instanceof Unreachable)) throw error;
+    setTimeout(ask, 2000);
+  } finally { asking = false; }
 }
 for (const name of ["sse:step", "sse:results", "sse:exchanges"]) section.addEventListener(name, ask);
 document.addEventListener("htmx:sseOpen", ask);
-const repaint = () => { for (const chart of drawn.values()) if (chart.plot) chart.rebuild(); };
-document.addEventListener("themechange", repaint);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
-ask();
+document.addEventListener("themechange", () => draw(true));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(true));
+showBar();
+void ask();

@@ -7,7 +7,20 @@ from collections.abc import Mapping, Sequence
 ID = "$response.body#/id"
 
 RUN_VERBS = ("read", "change", "pause", "stop", "resume", "retry", "clone", "move", "delete", "transitions", "report")
-RUN_RECORDS = ("metrics", "metric_names", "evaluations", "gate_decisions", "break_rescue", "checkpoints", "log", "export_metrics")
+RUN_RECORDS = (
+    "metrics",
+    "metric_names",
+    "evaluations",
+    "gate_decisions",
+    "break_rescue",
+    "checkpoints",
+    "log",
+    "export_metrics",
+    "curves",
+    "tallies",
+    "histograms",
+    "alerts",
+)
 
 LINKS: Mapping[str, Sequence[tuple[str, str, str]]] = {
     "experiments_create": (("experiments_read", "experiment_id", ID), ("experiments_start", "experiment_id", ID)),

@@ -19,6 +19,7 @@ from app.access.person import Scope
 from app.access.shapes import Me, NewTokenShape, TokenShape
 from app.client.errors import ServiceError, no_answer, not_ours, refusal
 from app.client.sse import EventReader
+from app.records import chart_shapes
 from app.webhooks.events import WebhookEvent
 from app.webhooks.shapes import Delivery, DeliveryTry, NewWebhookShape, Webhook
 
@@ -310,6 +311,28 @@ class Client:
     def break_rescue(self, run_id: int, *, limit: int | None = None) -> Iterator[shapes.BreakRescueShape]:
         """How feedback changed answers."""
         return self.items(f"/runs/{run_id}/break-rescue", shapes.BreakRescueShape, limit=limit)
+
+    def curves(
+        self, run_id: int, *, name: str | Sequence[str] = (), points: int = 1000, first: int = 0, last: int | None = None
+    ) -> chart_shapes.Curves:
+        """Metrics over the steps, as many entries as a chart can show; each says how far its points are apart."""
+        wanted = {"name": name, "points": points, "first": first} | ({} if last is None else {"last": last})
+        return chart_shapes.Curves.model_validate(self.request("GET", f"/runs/{run_id}/curves", params=wanted))
+
+    def tallies(self, run_id: int, *, by: Literal["step", "round"] = "step", points: int = 1000) -> chart_shapes.Tallies:
+        """Exchanges counted by runs of steps, or by round."""
+        return chart_shapes.Tallies.model_validate(self.request("GET", f"/runs/{run_id}/tallies", params={"by": by, "points": points}))
+
+    def histograms(
+        self, run_id: int, quantity: chart_shapes.Quantity = "response_tokens", *, points: int = 1000
+    ) -> chart_shapes.Histograms:
+        """How long rollouts and feedbacks are, or how far rollouts are from their self-teacher, by runs of steps."""
+        wanted = {"quantity": quantity, "points": points}
+        return chart_shapes.Histograms.model_validate(self.request("GET", f"/runs/{run_id}/histograms", params=wanted))
+
+    def alerts(self, run_id: int) -> list[chart_shapes.Alert]:
+        """Signs that training goes wrong as the run is now, each with what to try."""
+        return [item for item in self.items(f"/runs/{run_id}/alerts", chart_shapes.Alert)]
 
     def checkpoints(self, run_id: int, *, limit: int | None = None) -> Iterator[shapes.CheckpointShape]:
         """Checkpoints in order of arrival."""

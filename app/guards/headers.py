@@ -17,6 +17,7 @@ SECURITY = {
 }
 """Pages run our own scripts and styles and nothing else; text that slipped through as markup would still do nothing."""
 YEAR_SECONDS = 31_536_000
+FOR_EVER = f"public, max-age={YEAR_SECONDS}, immutable"
 
 
 class SecurityHeaders:
@@ -42,7 +43,10 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._always.items():
                     headers.setdefault(name, value)
-                if self._private and not static:
+                if static:  # an address with a version means one content; modules name each other without: ask about those each time
+                    versioned = b"v=" in scope["query_string"] and message["status"] < 400
+                    headers.setdefault("Cache-Control", FOR_EVER if versioned else "no-cache")
+                elif self._private:
                     page = headers.get("content-type", "").startswith("text/html") or message["status"] in (301, 302, 303, 307)
                     headers.setdefault("Cache-Control", "no-store" if page else "private, no-cache")
             await send(message)

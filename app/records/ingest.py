@@ -17,6 +17,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from app.db import insert_into
 from app.lifecycle.runs import hold
+from app.records import tallies
 from app.tables import (
     AttemptRow,
     BreakRescueRow,
@@ -76,6 +77,7 @@ def ingest(session: Session, run_id: int, token: int, events: Sequence[Event]) -
         _collect(run, token, event, rows)
     for table, batch in rows.items():
         session.exec(insert_into(session, table).on_conflict_do_nothing() if table is StudentRow else insert(table), params=batch)
+    tallies.add(session, run_id, [event for event in fresh if isinstance(event, ExchangeRecorded)])
     for event in fresh:
         if isinstance(event, GateDecided):
             _tell_gate(session, run, event)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import groupby
 from typing import get_args
 
 from sqlmodel import Session, col, select
@@ -19,6 +20,8 @@ from app.experiments.remembered import experiments
 from app.lifecycle.runs import ENDED
 from app.lifecycle.statuses import RunStatus
 from app.records import notices, queries
+from app.records.alerts import alerts
+from app.records.chart_shapes import Alert, AlertKind
 from app.records.run_summaries import latest_gates
 from app.tables import GateDecisionRow, RunRow
 from app.web.contexts import LIVE, Cast, Verdict, cast_of, hue_of
@@ -120,6 +123,8 @@ class RunHead:
     changed_at: datetime
     standing: tuple[shapes.NoticeShape, ...]
     """What happened besides training, and still is so; newest first."""
+    alerts: tuple[tuple[AlertKind, tuple[Alert, ...]], ...]
+    """Signs that training goes wrong, by kind, besides the error that ended it."""
     notice: str
     """What a refused request has to say."""
 
@@ -232,8 +237,14 @@ def run_head(session: Session, run_id: int, *, refused: Conflict | None = None) 
         cause=latest.cause,
         changed_at=latest.at,
         standing=tuple(shapes.NoticeShape.model_validate(row) for row in notices.of_run(session, run_id, standing_only=True)[:STANDING]),
+        alerts=_alerts(session, run_id),
         notice=str(refused) if refused else "",
     )
+
+
+def _alerts(session: Session, run_id: int) -> tuple[tuple[AlertKind, tuple[Alert, ...]], ...]:
+    found = [alert for alert in alerts(session, queries.run_row(session, run_id)) if alert.kind != "loss_not_finite"]
+    return tuple((kind, tuple(group)) for kind, group in groupby(found, key=lambda alert: alert.kind))
 
 
 def results_of(session: Session, run_id: int) -> RunResults:

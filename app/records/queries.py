@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Text, func, or_
+from sqlalchemy import ColumnElement, Text, func, or_, text
 from sqlalchemy import cast as sql_cast
 from sqlmodel import Session, SQLModel, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -156,8 +156,15 @@ def transitions(
 
 
 def metric_names(session: Session, run_id: int) -> list[str]:
-    """Every curve that the run has."""
-    return list(session.exec(select(MetricRow.name).where(col(MetricRow.run_id) == run_id).distinct().order_by(col(MetricRow.name))).all())
+    """Every curve that the run has. Each name is looked for behind the one before: the points between them are not read."""
+    return [name for (name,) in session.execute(_NAMES, {"run": run_id})]
+
+
+_NAMES = text(
+    "WITH RECURSIVE found(name) AS (SELECT min(name) FROM metrics WHERE run_id = :run UNION ALL "
+    "SELECT (SELECT min(name) FROM metrics WHERE run_id = :run AND name > found.name) FROM found WHERE found.name IS NOT NULL) "
+    "SELECT name FROM found WHERE name IS NOT NULL"
+)
 
 
 def metrics(
@@ -172,12 +179,14 @@ def metrics(
 
 def metric_rows(run_id: int, names: Sequence[str]) -> SelectOfScalar[MetricRow]:
     """The run's points in order of arrival, of these names."""
-    rows = select(MetricRow).where(col(MetricRow.run_id) == run_id).order_by(col(MetricRow.id))
-    if names:
-        exact = [name for name in names if not name.endswith("*")]
-        begins = [col(MetricRow.name).startswith(name[:-1], autoescape=True) for name in names if name.endswith("*")]
-        rows = rows.where(or_(col(MetricRow.name).in_(exact), *begins))
-    return rows
+    return select(MetricRow).where(col(MetricRow.run_id) == run_id, *named(names)).order_by(col(MetricRow.id))
+
+
+def named(names: Sequence[str]) -> list[ColumnElement[bool]]:
+    """Conditions for points of these names; one that ends in ``*`` stands for all that begin so, none at all for every name."""
+    exact = [name for name in names if not name.endswith("*")]
+    begins = [col(MetricRow.name).startswith(name[:-1], autoescape=True) for name in names if name.endswith("*")]
+    return [or_(col(MetricRow.name).in_(exact), *begins)] if names else []
 
 
 def newest_arrival(session: Session) -> int:

@@ -16,6 +16,8 @@ from opcod.types import Evaluation
 
 SIZE = (440, 400)
 LEFT, TOP, RIGHT, BOTTOM = 50, 14, 14, 44
+MOST_NUMBERS = 9
+"""Points of a path that say their round."""
 MOST_DOMAINS = 4
 """With more domains there are too many pairs to look at; the table of scores says it all."""
 
@@ -31,6 +33,10 @@ class Point:
     high: tuple[float, float]
     label: str
     last: bool
+    round: int
+    """The round that led here; 0 before training."""
+    numbered: bool
+    """Whether there is room for the round's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,7 @@ def _plane(by_key: Mapping[tuple[str, int, str], Evaluation], students: Sequence
         walk = pairs[name]
         if not walk:
             continue
+        every = -(-len(walk) // MOST_NUMBERS)
         points = tuple(
             Point(
                 across.place(a.score),
@@ -128,6 +135,8 @@ def _plane(by_key: Mapping[tuple[str, int, str], Evaluation], students: Sequence
                 f"{x} {100 * a.score:.1f} ({100 * a.low:.1f} to {100 * a.high:.1f})\n"
                 f"{y} {100 * b.score:.1f} ({100 * b.low:.1f} to {100 * b.high:.1f})",
                 place == len(walk) - 1,
+                number,
+                place % every == 0 and place != len(walk) - 1,
             )
             for place, (number, a, b) in enumerate(walk)
         )

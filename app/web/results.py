@@ -9,7 +9,8 @@ from datetime import datetime
 
 from sqlmodel import Session, col, select
 
-from app.tables import BreakRescueRow, EvaluationRow, GateDecisionRow, PhaseRow, RoundRow, RunRow
+from app.tables import EvaluationRow, GateDecisionRow, PhaseRow, RoundRow, RunRow
+from app.web.break_rescue import BreakRescueTables, break_rescue
 from app.web.contexts import LIVE, Cast, Verdict, as_evaluation, make_verdict
 from app.web.pareto_plane import Plane, planes
 from opcod.types import Evaluation
@@ -27,6 +28,10 @@ class GateLine:
     cognizant: bool
     domains: tuple[str, ...]
     everywhere: bool
+    meter: float
+    """The gap's length on a scale of 0 to 100 that all of the run's gaps and thresholds fit."""
+    mark: float
+    """The threshold's place on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +52,6 @@ class TimelineRound:
     started_at: datetime
     gates: tuple[GateLine, ...]
     phases: tuple[PhaseLine, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BreakRescueLine:
-    """How a tutor's feedback changed a tutee's answers in a round, over all difficulties."""
-
-    round: int
-    tutee: str
-    tutee_hue: int
-    tutor: str
-    tutor_hue: int
-    broken: int
-    correct_before: int
-    rescued: int
-    wrong_before: int
-
-    @property
-    def break_rate(self) -> float | None:
-        return self.broken / self.correct_before if self.correct_before else None
-
-    @property
-    def rescue_rate(self) -> float | None:
-        return self.rescued / self.wrong_before if self.wrong_before else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +96,7 @@ class RunResults:
     verdict: Verdict
     planes: tuple[Plane, ...]
     timeline: tuple[TimelineRound, ...]
-    break_rescue: tuple[BreakRescueLine, ...]
+    break_rescue: BreakRescueTables | None
     scores: tuple[ScoreBlock, ...]
     final: bool
     """The scores' last column is the test after training, not the latest validation."""
@@ -134,7 +116,7 @@ def run_results(session: Session, run: RunRow, cast: Cast) -> RunResults:
         verdict=verdict,
         planes=planes(evaluations, cast.students, cast.domains),
         timeline=_timeline(session, run, cast, evaluations),
-        break_rescue=_break_rescue(session, run, cast),
+        break_rescue=break_rescue(session, run, cast),
         scores=_scores(cast, evaluations, verdict, "test" if final else "validation"),
         final=final,
     )
@@ -142,44 +124,28 @@ def run_results(session: Session, run: RunRow, cast: Cast) -> RunResults:
 
 def _timeline(session: Session, run: RunRow, cast: Cast, evaluations: Sequence[Evaluation]) -> tuple[TimelineRound, ...]:
     gates: defaultdict[int, list[GateLine]] = defaultdict(list)
-    decisions = select(GateDecisionRow).where(col(GateDecisionRow.run_id) == run.id).order_by(col(GateDecisionRow.seq))
-    for gate in session.exec(decisions).all():
-        # The scores that this decision read are those of the validation before its round.
-        scores = {
-            item.domain: item.score
-            for item in evaluations
-            if (item.student, item.split, item.round) == (gate.tutor, "validation", gate.round - 1)
-        }
+    rows = select(GateDecisionRow).where(col(GateDecisionRow.run_id) == run.id).order_by(col(GateDecisionRow.seq))
+    decisions = session.exec(rows).all()
+    longest = 1.15 * max((value for gate in decisions for value in (gate.gap, gate.threshold)), default=0.0) or 1.0
+    by_key: defaultdict[tuple[str, int], dict[str, float]] = defaultdict(dict)
+    for item in evaluations:
+        if item.split == "validation":
+            by_key[item.student, item.round][item.domain] = item.score
+    for gate in decisions:
+        scores = by_key[gate.tutor, gate.round - 1]  # those that this decision read
         known = tuple((domain, scores[domain]) for domain in cast.domains if domain in scores)
         everywhere = set(gate.domains) >= set(cast.domains)
-        hue = cast.hue(gate.tutor)
-        gates[gate.round].append(
-            GateLine(gate.tutor, hue, known, gate.gap, gate.threshold, gate.cognizant, tuple(gate.domains), everywhere)
+        place = (round(100 * gate.gap / longest, 2), round(100 * gate.threshold / longest, 2))
+        line = GateLine(
+            gate.tutor, cast.hue(gate.tutor), known, gate.gap, gate.threshold, gate.cognizant, tuple(gate.domains), everywhere, *place
         )
+        gates[gate.round].append(line)
     phases: defaultdict[int, list[PhaseLine]] = defaultdict(list)
     for phase in session.exec(select(PhaseRow).where(col(PhaseRow.run_id) == run.id).order_by(col(PhaseRow.seq))).all():
         finished = phase.finished_at is not None
         phases[phase.round].append(PhaseLine(phase.tutee, cast.hue(phase.tutee), cast.hued(phase.tutors), finished))
     rounds = session.exec(select(RoundRow).where(col(RoundRow.run_id) == run.id).order_by(col(RoundRow.round))).all()
     return tuple(TimelineRound(row.round, row.started_at, tuple(gates[row.round]), tuple(phases[row.round])) for row in rounds)
-
-
-def _break_rescue(session: Session, run: RunRow, cast: Cast) -> tuple[BreakRescueLine, ...]:
-    overall = select(BreakRescueRow).where(col(BreakRescueRow.run_id) == run.id, col(BreakRescueRow.difficulty_low).is_(None))
-    return tuple(
-        BreakRescueLine(
-            row.round,
-            row.tutee,
-            cast.hue(row.tutee),
-            row.tutor,
-            cast.hue(row.tutor),
-            row.broken,
-            row.correct_before,
-            row.rescued,
-            row.wrong_before,
-        )
-        for row in session.exec(overall.order_by(col(BreakRescueRow.seq))).all()
-    )
 
 
 def _scores(cast: Cast, evaluations: Sequence[Evaluation], verdict: Verdict, split: str) -> tuple[ScoreBlock, ...]:

@@ -19,12 +19,13 @@ from app.db import reading
 from app.errors import Forbidden
 from app.lifecycle import launching
 from app.records import queries
+from app.records.chart_shapes import Quantity
 from app.records.page_queries import RunsFilter, RunsList, results_of, run_filing, run_head, run_history, run_page, runs_list
 from app.templating import render
 from app.web.deps import go_to, refusal, stream_start, wants_fragment
 from app.web.exchange_filters import whole
 from app.web.queue_routes import change_queue
-from app.web.series import series
+from app.web.series import Wanted, series
 from app.web.shared import shared, version_of_run, version_of_runs
 from app.web.streams import list_stream, run_stream
 
@@ -33,6 +34,7 @@ T = TypeVar("T")
 router = APIRouter()
 HEARTBEAT_SECONDS = 15
 After = Annotated[int, Query(ge=0, le=2**62)]
+Width = Annotated[int | None, Query(ge=0, le=2**31 - 1)]
 LastEventId = Annotated[str | None, Header()]
 
 
@@ -86,10 +88,19 @@ def rounds(request: Request, run_id: int, session: Reader) -> Response:
 
 
 @router.get("/runs/{run_id:int}/series")
-def chart_series(run_id: int, session: Reader, after: After = 0) -> JSONResponse:
-    """What the charts draw, after a place in the run's stream. Written here: a shape of plain numbers needs no second look."""
+def chart_series(
+    run_id: int,
+    session: Reader,
+    after: Annotated[int, Query(ge=-1, le=2**62)] = -1,
+    name: Annotated[list[str] | None, Query(max_length=200)] = None,
+    curves: Width = None,
+    tallies: Width = None,
+    heat: Width = None,
+    quantity: Quantity = "response_tokens",
+) -> JSONResponse:
+    """What the charts lack. Written here: a shape of plain numbers needs no second look."""
     queries.run_row(session, run_id)
-    return JSONResponse(series(session, run_id, after))
+    return JSONResponse(series(session, run_id, Wanted(after, name or (), curves, tallies, heat, quantity)))
 
 
 @router.get("/runs/{run_id:int}/live")

@@ -1,68 +1,172 @@
-"""What a run's charts draw, as numbers, after a place in its live stream: nothing is sent twice, nothing is left out.
+"""What a run's charts draw: one question a poll, answered with what has changed since the one before.
 
-The cursor is `EventRow.id`, the same that the stream carries, so that a page which heard of event n asks
-for what came after the last one it drew.
+A place in the run is a `seq`, which rises in the order of arrival. Of curves and counts the page is given entries of a
+width that it was told first; the entries into which something new has fallen are given again, whole, in place of those it has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func
-from sqlmodel import Session, col, select
+from sqlmodel import Session, SQLModel, col, select
 
-from app.tables import BreakRescueRow, EvaluationRow, EventRow, ExchangeRow, GateDecisionRow, MetricRow
+from app.records import queries
+from app.records.chart_shapes import Curves, Histograms, Quantity, Tallies
+from app.records.curves import curves
+from app.records.tallies import histograms, tallies, tallies_by_round
+from app.records.windows import Window
+from app.tables import BreakRescueRow, EvaluationRow, EventRow, GateDecisionRow, RunRow
 
-EVENTS_AT_ONCE = 20_000
+CURVE_POINTS = 1000
+TALLY_POINTS = 300
+HEAT_POINTS = 120
+MOST_EVENTS = 20_000
+"""After so much news the page is told everything again: that is less than looking through all of it."""
 
 
-def series(session: Session, run_id: int, after: int = 0) -> dict[str, Any]:
-    """All points that arrived after `after`, at most `EVENTS_AT_ONCE` events' worth; `more` says whether to ask again.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to answer with. Widths are in steps; 0: one that fits; None: leave the part out."""
 
-    Points are short lists: metrics [name's index, step, value]; evaluations [student, domain, split, round,
-    score, low, high]; gates [student, round, gap, threshold, open]; outcomes [tutee, step, outcome, count];
-    break_rescue [tutee, tutor, round, break rate, rescue rate].
+    after: int = -1
+    """Place in the run of the newest that the page has; -1: it has nothing."""
+    names: Sequence[str] = ()
+    curves: int | None = None
+    tallies: int | None = None
+    heat: int | None = None
+    quantity: Quantity = "response_tokens"
+
+
+def series(session: Session, run_id: int, wanted: Wanted) -> dict[str, Any]:
+    """The parts that are wanted and have news.
+
+    Times are milliseconds since 1970. evaluations [student, domain, split, round, score, low, high, at]; gates [student,
+    round, gap, threshold, open, at]; break_rescue [tutee, tutor, round, break rate, rescue rate, at]; curves {name: columns
+    first, last, count, mean, low, high, at}, where nothing is summed up only first, mean, at; tallies and rounds [student,
+    first, last, first round, last round, rollouts, correct, truncated, tokens, tokens before, {outcome: count}, begun at,
+    at]; heat [student, first, last, [[low, high, count], ...]].
     """
-    part = select(EventRow.id, EventRow.kind).where(col(EventRow.run_id) == run_id, col(EventRow.id) > after)
-    part = part.order_by(col(EventRow.id)).limit(EVENTS_AT_ONCE)
-    taken = part.subquery()
-    kinds = session.exec(select(taken.c.kind, func.max(taken.c.id), func.count()).group_by(taken.c.kind)).all()
-    until = max((newest for _, newest, _ in kinds), default=after)
-    happened = {kind for kind, _, _ in kinds}
-    window = (col(EventRow.run_id) == run_id, col(EventRow.id) > after, col(EventRow.id) <= until)
+    newest = session.exec(select(func.max(EventRow.seq)).where(col(EventRow.run_id) == run_id)).one()
+    until = wanted.after if newest is None else max(newest, wanted.after)
+    changed = _changed(session, run_id, wanted.after, until)
 
-    def arrived(kind: str, table: Any, rows: Any) -> Any:
-        """Rows of `table` whose event is in the window; SQL is not asked where there was none."""
-        if kind not in happened:
-            return ()
-        return session.exec(rows.where(*window, col(EventRow.kind) == kind, table.run_id == EventRow.run_id, table.seq == EventRow.seq))
+    def arrived(table: type[SQLModel], *more: Any) -> Sequence[Any]:
+        row: Any = table
+        rows = select(table).where(row.run_id == run_id, row.seq > wanted.after, row.seq <= until, *more)
+        return session.exec(rows.order_by(row.seq)).all() if until > wanted.after else ()
 
-    names: dict[str, int] = {}
-    points = select(MetricRow.name, MetricRow.step, MetricRow.value).order_by(col(MetricRow.id))
-    metrics = [[names.setdefault(name, len(names)), step, value] for name, step, value in arrived("step_finished", MetricRow, points)]
-    evaluations = arrived("evaluation_finished", EvaluationRow, select(EvaluationRow).order_by(col(EvaluationRow.id)))
-    gates = arrived("gate_decided", GateDecisionRow, select(GateDecisionRow).order_by(col(GateDecisionRow.id)))
-    counts = select(ExchangeRow.tutee, ExchangeRow.step, ExchangeRow.outcome, func.count()).where(col(ExchangeRow.outcome).is_not(None))
-    counts = counts.group_by(col(ExchangeRow.tutee), col(ExchangeRow.step), col(ExchangeRow.outcome)).order_by(col(ExchangeRow.step))
-    outcomes = arrived("exchange_recorded", ExchangeRow, counts)
-    whole = select(BreakRescueRow).where(col(BreakRescueRow.difficulty_low).is_(None)).order_by(col(BreakRescueRow.id))
-    broken = arrived("break_rescue_measured", BreakRescueRow, whole)
-    return {
+    evaluations = arrived(EvaluationRow)
+    gates = arrived(GateDecisionRow)
+    broken = arrived(BreakRescueRow, col(BreakRescueRow.difficulty_low).is_(None))
+    answer: dict[str, Any] = {
         "cursor": until,
-        "more": sum(count for _, _, count in kinds) == EVENTS_AT_ONCE,
-        "names": list(names),
-        "metrics": metrics,
-        "evaluations": [[e.student, e.domain, e.split, e.round, e.score, e.low, e.high] for e in evaluations],
-        "gates": [[g.tutor, g.round, g.gap, g.threshold, bool(g.domains)] for g in gates],
-        "outcomes": [list(row) for row in outcomes],
+        "names": queries.metric_names(session, run_id) if changed["step_finished"] else None,
+        "evaluations": [[e.student, e.domain, e.split, e.round, e.score, e.low, e.high, _ms(e.at)] for e in evaluations],
+        "gates": [[g.tutor, g.round, g.gap, g.threshold, bool(g.domains), _ms(g.at)] for g in gates],
         "break_rescue": [
-            [
-                b.tutee,
-                b.tutor,
-                b.round,
-                b.broken / b.correct_before if b.correct_before else None,
-                b.rescued / b.wrong_before if b.wrong_before else None,
-            ]
-            for b in broken
+            [b.tutee, b.tutor, b.round, _share(b.broken, b.correct_before), _share(b.rescued, b.wrong_before), _ms(b.at)] for b in broken
         ],
     }
+    steps, exchanges = changed["step_finished"], changed["exchange_recorded"]
+    if steps and wanted.curves is not None and wanted.names:
+        width = wanted.curves
+        part = [curves(session, run_id, _names_of(who, wanted.names), _window(at, width, CURVE_POINTS)) for who, at in _of(steps, width)]
+        answer["curves"] = _curves(part)
+    if exchanges and wanted.tallies is not None:
+        width = wanted.tallies
+        part_of_steps = [tallies(session, run_id, _window(at, width, TALLY_POINTS), who) for who, at in _of(exchanges, width)]
+        answer["tallies"] = _tallies(part_of_steps)
+        length = session.exec(select(RunRow.steps_per_round).where(col(RunRow.id) == run_id)).one()
+        rounds = {who: 0 if at < 1 or length < 1 else (at - 1) // length * length + 1 for who, at in exchanges.items()}
+        answer["rounds"] = _tallies([tallies_by_round(session, run_id, Window(at), who) for who, at in rounds.items()])
+    if exchanges and wanted.heat is not None:
+        width = wanted.heat
+        part_of_heat = [
+            histograms(session, run_id, wanted.quantity, _window(at, width, HEAT_POINTS), who) for who, at in _of(exchanges, width)
+        ]
+        answer["heat"] = _heat(part_of_heat)
+    return answer
+
+
+def _changed(session: Session, run_id: int, after: int, until: int) -> Mapping[str, Mapping[str | None, int]]:
+    """Kind of event -> student -> its first step that got one after `after`; {None: 0} for everything."""
+    first: dict[str, dict[str | None, int]] = {"step_finished": {}, "exchange_recorded": {}}
+    if after >= 0:
+        row = EventRow
+        news = select(row.kind, row.data).where(col(row.run_id) == run_id, col(row.seq) > after, col(row.seq) <= until)
+        found = session.exec(news.order_by(col(row.seq)).limit(MOST_EVENTS)).all()
+        if len(found) < MOST_EVENTS:
+            for kind, data in found:
+                if kind in first:
+                    first[kind][data["tutee"]] = min(data["step"], first[kind].get(data["tutee"], data["step"]))
+            return first
+    return {kind: {None: 0} for kind in first}
+
+
+def _of(changed: Mapping[str | None, int], width: int) -> Iterable[tuple[str | None, int]]:
+    """Who has news, and from which step on; everybody from the start where no width was agreed."""
+    return changed.items() if width else {None: 0}.items()
+
+
+def _window(first: int, width: int, points: int) -> Window:
+    """From `first` on; the whole run where no width was agreed."""
+    return Window(first, width=width, points=points) if width else Window(points=points)
+
+
+def _names_of(student: str | None, names: Sequence[str]) -> Sequence[str]:
+    """A student's metrics; where there are none of them, a name that nothing has, since no name at all means every one."""
+    return names if student is None else [name for name in names if name.startswith(f"{student}/")] or [""]
+
+
+def _curves(parts: Sequence[Curves]) -> dict[str, Any]:
+    made = {}
+    width = parts[0].width
+    for curve in (item for part in parts for item in part.items):
+        columns: dict[str, Any] = {
+            "first": curve.first,
+            "mean": [_short(value) for value in curve.mean],
+            "at": [_ms(at) for at in curve.at],
+        }
+        if width > 1:
+            columns |= {"last": curve.last, "count": curve.count}
+            columns |= {"low": [_short(value) for value in curve.low], "high": [_short(value) for value in curve.high]}
+        made[curve.name] = columns
+    return {"width": width, "items": made}
+
+
+def _tallies(parts: Sequence[Tallies]) -> dict[str, Any]:
+    items = [
+        [
+            item.student, item.first, item.last, item.first_round, item.last_round, item.rollouts, item.correct, item.truncated,
+            item.tokens, item.tokens_before, item.outcomes, _ms(item.begun_at), _ms(item.at),
+        ]
+        for part in parts
+        for item in part.items
+    ]  # fmt: skip
+    return {"width": parts[0].width, "items": items}
+
+
+def _heat(parts: Sequence[Histograms]) -> dict[str, Any]:
+    items = [
+        [item.student, item.first, item.last, [[round(one.low, 5), round(one.high, 5), one.count] for one in item.bins]]
+        for part in parts
+        for item in part.items
+    ]
+    return {"width": parts[0].width, "quantity": parts[0].quantity, "items": items}
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _short(value: float) -> float:
+    """Seven digits are more than any screen shows."""
+    return float(f"{value:.7g}")

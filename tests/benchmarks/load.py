@@ -25,6 +25,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -34,6 +35,19 @@ import aiohttp  # noqa: E402
 from tests.benchmarks.load_world import Commit, World, open_files, world  # noqa: E402
 
 WARM_UP_SECONDS = 5.0
+CURVES = [
+    f"s1/{name}"
+    for name in (
+        "train/loss",
+        "train/accuracy",
+        "train/entropy",
+        "feedback/kept_fraction",
+        "self_distillation/divergence_mean",
+        "throughput/rollout_tokens_per_s",
+        "memory/peak_bytes",
+    )
+]
+"""What a run's page draws."""
 _SEQ = re.compile(rb'"seq": (\d+)')
 _CURSOR = re.compile(r"/live\?after=(\d+)")
 _EXCHANGE = re.compile(r'href="(/exchanges/\d+[^"]*)"')
@@ -106,7 +120,8 @@ class Part:
         self._reader, self._kind, self._path = reader, kind, path
         self._busy = self._again = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self.cursor = 0
+        self.cursor = -1
+        self.widths: dict[str, int] = dict.fromkeys(("curves", "tallies", "heat"), 0)
 
     def ask(self) -> None:
         if self._busy:
@@ -124,11 +139,12 @@ class Part:
             if self._kind != "series":
                 await self._reader.get(self._kind, self._path)
                 continue
-            text = await self._reader.get("series" if self.cursor else "series, whole", f"{self._path}?after={self.cursor}")
+            query = urlencode({"after": self.cursor, "name": CURVES, **self.widths}, doseq=True)
+            text = await self._reader.get("series, whole" if self.cursor < 0 else "series", f"{self._path}?{query}")
             if text.startswith("{"):
                 part = json.loads(text)
                 self.cursor = part["cursor"]
-                self._again = self._again or part["more"]
+                self.widths |= {name: part[name]["width"] for name in self.widths if name in part}
         self._busy = False
 
 

@@ -67,7 +67,7 @@ def test_words_are_explained_on_hover_and_focus_and_lead_to_the_method(page: Pag
 
 def test_the_plane_s_points_speak_to_keyboard_and_mouse(page: Page, site: Site, run_id: int) -> None:
     page.goto(f"/runs/{run_id}")
-    point = page.locator(".pareto .point").first
+    point = page.locator(".pareto .at").first
     point.focus()
     expect(page.locator(".tip")).to_contain_text("before training")
 

@@ -113,6 +113,18 @@ def exchanges(
         show_items(client.exchanges(run, limit=limit, **filters), columns, as_json)
 
 
+def alerts(run: RunNumber, url: Url = DEFAULT_URL, token: Token = None, as_json: AsJson = False) -> None:
+    """Print what goes wrong in a run as it is now, and what to try."""
+    columns: Columns = {
+        "kind": lambda one: one.kind,
+        "student": lambda one: one.student or "",
+        "what is seen": lambda one: one.message,
+        "what to try": lambda one: one.advice,
+    }
+    with Client(url, token=token) as client:
+        show_items(client.alerts(run), columns, as_json)
+
+
 def evaluations(run: RunNumber, limit: Limit = 1000, url: Url = DEFAULT_URL, token: Token = None, as_json: AsJson = False) -> None:
     """Print a run's scores with their intervals."""
     columns: Columns = {

@@ -16,7 +16,7 @@ from app.lifecycle.queueing import Offer
 from app.tables import WorkerRow
 from app.web.form import build_form, walk
 from opcod.config import load_preset, parse_config
-from tests.browser.seeding import HOSTILE, Story, events, feed, queue_run, seed_run, start_run
+from tests.browser.seeding import HOSTILE, Story, queue_run, seed_run, start_run
 from tests.integration.service import make_data
 
 HTMX = {"HX-Request": "true"}
@@ -73,45 +73,13 @@ def test_hostile_texts_are_escaped_everywhere(client: TestClient, run_id: int) -
         assert "\u202e" not in text
 
 
-def test_series_in_parts_are_the_series_in_one(client: TestClient, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    story = Story(rounds=2, steps=3)
-    batch = list(events(story))
-    claim = start_run(engine, story)
-    parts, after = [], 0
-    for start in range(0, len(batch), 37):
-        feed(engine, claim, batch[start : start + 37])
-        part = client.get(f"/runs/{claim.run_id}/series", params={"after": after}).json()
-        after = part["cursor"]
-        parts.append(part)
-    assert client.get(f"/runs/{claim.run_id}/series", params={"after": after}).json()["metrics"] == []
-
-    def metrics(part: dict[str, Any]) -> list[Any]:
-        return [[part["names"][index], step, value] for index, step, value in part["metrics"]]
-
-    whole = client.get(f"/runs/{claim.run_id}/series").json()
-    assert not whole["more"]
-    for key in ("evaluations", "gates", "break_rescue"):
-        assert [point for part in parts for point in part[key]] == whole[key] != []
-    assert [point for part in parts for point in metrics(part)] == metrics(whole) != []
-    counts: dict[tuple[Any, ...], int] = {}
-    for part in parts:
-        for tutee, step, outcome, count in part["outcomes"]:
-            counts[tutee, step, outcome] = counts.get((tutee, step, outcome), 0) + count
-    assert counts == {(tutee, step, outcome): count for tutee, step, outcome, count in whole["outcomes"]} != {}
-
-    monkeypatch.setattr("app.web.series.EVENTS_AT_ONCE", 10)
-    found, after, more = [], 0, True
-    while more:
-        part = client.get(f"/runs/{claim.run_id}/series", params={"after": after}).json()
-        found += metrics(part)
-        after, more = part["cursor"], part["more"]
-    assert found == metrics(whole)
-
-
 def test_series_cover_what_the_rows_hold(client: TestClient, run_id: int) -> None:
-    part = client.get(f"/runs/{run_id}/series").json()
+    part = client.get(f"/runs/{run_id}/series", params={"name": "student1/train/loss", "curves": 0, "tallies": 0}).json()
     assert {name.rsplit("/", 1)[-1] for name in part["names"]} >= {"loss", "kept_fraction"}
+    assert part["curves"]["items"]["student1/train/loss"]["first"] == list(range(1, 19))
+    assert sum(item[5] for item in part["tallies"]["items"]) == 2 * 18 * 8
     assert client.get("/runs/999999/series").status_code == 404
+    assert client.get(f"/runs/{run_id}/series", params={"curves": -1}).status_code == 422
 
 
 def test_errors_are_pages_and_fragments(client: TestClient) -> None:
@@ -130,7 +98,7 @@ def test_our_own_error_says_where_to_look(client: TestClient, monkeypatch: pytes
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr("app.web.run_routes.runs_list", fall)
-    page = client.get("/")
+    page = client.get("/?q=a+list+that+nobody+has+asked+for")
     assert page.status_code == 500
     assert "Our mistake" in page.text
     assert "secret detail" not in page.text
