@@ -218,7 +218,7 @@ class ExchangeRow(SQLModel, table=True):
         Index(None, "run_id", "step", "tutee", "id"),
         Index(None, "run_id", "outcome", "id"),
         Index(None, "run_id", "effect", "id"),
-        Index(None, "run_id", "domain", "question_id", "id"),
+        Index(None, "run_id", "question_id", "id"),
         NEVER_REUSED,
     )
     id: int | None = Field(default=None, primary_key=True, sa_type=BIG_INTEGER)

@@ -97,6 +97,15 @@ class Exchange:
     in_loss: bool
     divergence_mean: float | None
     divergence_max: float | None
+    again: Rollout | None = None
+    """The tutee's answer to the same question with the kept feedback in its prompt, where the step measured breaks and rescues."""
+
+    @property
+    def effect(self) -> Literal["break", "rescue"] | None:
+        """What the feedback did to the answer: right turned wrong, or wrong turned right."""
+        if self.again is None or self.again.correct == self.rollout.correct:
+            return None
+        return "break" if self.rollout.correct else "rescue"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ const root = document.querySelector("#inspector");
 const pane = document.querySelector("#exchange-pane");
 const narrow = matchMedia("(max-width: 60rem)");
 const list = new VirtualList(document.querySelector("#exchange-list"), root.dataset.address);
+const FOLLOW = 3000; // ms
 const DEBOUNCE = 70; // ms: keys held down walk the list, and only where they stop an exchange is opened
 let current = document.querySelector("#exchange")?.dataset.id;
 let asked;
@@ -81,6 +82,28 @@ root.addEventListener("submit", (event) => {
   open(`${event.target.getAttribute("action")}?${query}`, { keep: true });
 });
 addEventListener("popstate", () => location.reload());
+
+// ---- a place in the run, and what comes while one looks ----
+const place = document.querySelector("#exchange-place");
+const { low, high } = root.dataset;
+place.hidden = Number(high) - Number(low) < 500;
+place.addEventListener("change", () => list.go(`${root.dataset.query}${root.dataset.query ? "&" : "?"}at=${place.value}`).then(() => choose(list.items[0])));
+let told = 0;
+list.box.addEventListener("scroll", () => {
+  if (place.hidden || performance.now() - told < 100) return;
+  told = performance.now();
+  const top = list.items.find((item) => item.offsetTop + item.offsetHeight > list.box.scrollTop);
+  if (top) place.value = String(1000 * (top.dataset.id - low) / (high - low));
+}, { passive: true });
+
+async function followRun() {
+  if (!document.hidden && (await list.follow(root.dataset.query))) {
+    const answer = await fetch(`/api/v1${root.dataset.address}/facets${root.dataset.query}`);
+    if (answer.ok) document.querySelector("#inspector-total strong").textContent = (await answer.json()).total.toLocaleString("en").replaceAll(",", "\u2009");
+  }
+  setTimeout(followRun, FOLLOW);
+}
+if (root.dataset.live === "true") setTimeout(followRun, FOLLOW);
 
 // ---- picking ----
 const picked = new Set();

@@ -68,6 +68,19 @@ export class VirtualList {
     this.fill();
   }
 
+  // Where the list has ended and the run has not: what came since.
+  async follow(query) {
+    const last = this.parts.at(-1);
+    const newest = this.items.at(-1);
+    if (!newest) { await this.go(query); return this.items.length > 0; }
+    if (last.dataset.next || this.busy.next) return false;
+    const part = await this.ask(`${query}${query ? "&" : "?"}after=${newest.dataset.id}`);
+    if (!part?.querySelector(".entry") || !last.isConnected) return false;
+    last.after(part);
+    this.box.dispatchEvent(new CustomEvent("list:changed"));
+    return true;
+  }
+
   async ask(query) {
     const answer = await fetch(`${this.address}/rows${query}`, { headers: { "HX-Request": "true" } });
     if (!answer.ok) { location.reload(); return null; }

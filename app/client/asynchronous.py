@@ -285,6 +285,35 @@ class AsyncClient:
         """One exchange, with its siblings' ids."""
         return shapes.ExchangeDetail.model_validate(await self.request("GET", f"/exchanges/{exchange_id}"))
 
+    async def facets(self, run_id: int, **filters: Any) -> shapes.Facets:
+        """How many exchanges fit, and how many would with another value of each filter."""
+        return shapes.Facets.model_validate(await self.request("GET", f"/runs/{run_id}/exchanges/facets", params=filters))
+
+    async def comments(self, exchange_id: int) -> list[shapes.Comment]:
+        """What people wrote about an exchange, oldest first."""
+        found = await self.request("GET", f"/exchanges/{exchange_id}/comments", params={"limit": 500})
+        return [shapes.Comment.model_validate(item) for item in found["items"]]
+
+    async def comment(self, exchange_id: int, text: str) -> shapes.Comment:
+        """Write a comment."""
+        return shapes.Comment.model_validate(await self.request("POST", f"/exchanges/{exchange_id}/comments", json={"text": text}))
+
+    async def remove_comment(self, exchange_id: int, comment_id: int) -> None:
+        """Take a comment away."""
+        await self.request("DELETE", f"/exchanges/{exchange_id}/comments/{comment_id}")
+
+    async def views(self) -> list[shapes.View]:
+        """Saved filters of exchanges, everybody's."""
+        return [shapes.View.model_validate(item) for item in (await self.request("GET", "/views"))["items"]]
+
+    async def save_view(self, name: str, query: str) -> shapes.View:
+        """Save a filter under a name; `query` is as in the inspector's address."""
+        return shapes.View.model_validate(await self.request("POST", "/views", json={"name": name, "query": query}))
+
+    async def remove_view(self, view_id: int) -> None:
+        """Take a saved view away."""
+        await self.request("DELETE", f"/views/{view_id}")
+
     async def labels(self, exchange_id: int) -> list[shapes.Label]:
         """The words on an exchange, and who put them there."""
         return _labels(await self.request("GET", f"/exchanges/{exchange_id}/labels"))

@@ -284,6 +284,35 @@ class Client:
         """One exchange, with its siblings' ids."""
         return shapes.ExchangeDetail.model_validate(self.request("GET", f"/exchanges/{exchange_id}"))
 
+    def facets(self, run_id: int, **filters: Any) -> shapes.Facets:
+        """How many exchanges fit, and how many would with another value of each filter."""
+        return shapes.Facets.model_validate(self.request("GET", f"/runs/{run_id}/exchanges/facets", params=filters))
+
+    def comments(self, exchange_id: int) -> list[shapes.Comment]:
+        """What people wrote about an exchange, oldest first."""
+        found = self.request("GET", f"/exchanges/{exchange_id}/comments", params={"limit": 500})
+        return [shapes.Comment.model_validate(item) for item in found["items"]]
+
+    def comment(self, exchange_id: int, text: str) -> shapes.Comment:
+        """Write a comment."""
+        return shapes.Comment.model_validate(self.request("POST", f"/exchanges/{exchange_id}/comments", json={"text": text}))
+
+    def remove_comment(self, exchange_id: int, comment_id: int) -> None:
+        """Take a comment away."""
+        self.request("DELETE", f"/exchanges/{exchange_id}/comments/{comment_id}")
+
+    def views(self) -> list[shapes.View]:
+        """Saved filters of exchanges, everybody's."""
+        return [shapes.View.model_validate(item) for item in (self.request("GET", "/views"))["items"]]
+
+    def save_view(self, name: str, query: str) -> shapes.View:
+        """Save a filter under a name; `query` is as in the inspector's address."""
+        return shapes.View.model_validate(self.request("POST", "/views", json={"name": name, "query": query}))
+
+    def remove_view(self, view_id: int) -> None:
+        """Take a saved view away."""
+        self.request("DELETE", f"/views/{view_id}")
+
     def labels(self, exchange_id: int) -> list[shapes.Label]:
         """The words on an exchange, and who put them there."""
         return _labels(self.request("GET", f"/exchanges/{exchange_id}/labels"))

@@ -26,8 +26,7 @@ Kind = tuple[Sequence[Any], int]
 
 def facets(session: Session, run_id: int, filters: ExchangeFilters) -> shapes.Facets:
     """Counts of the run's exchanges under the filter; every facet's under all filters but its own."""
-    one_by_one = (filters.step, filters.terms, filters.label, filters.question, filters.ids or None)
-    if any(wanted is not None for wanted in one_by_one):
+    if filters.is_narrow or filters.terms is not None:
         left_out: dict[str, Any] = {name: None for name in COUNTED if name != "outcome"} | {"outcomes": ()}
         rest = replace(filters, **left_out)
         ids = page_of_ids(session, run_id, rest, limit=MOST + 1)

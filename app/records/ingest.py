@@ -197,6 +197,10 @@ def _collect_exchange(key: Row, event: ExchangeRecorded, rows: dict[type[SQLMode
             "own_solution": exchange.own_solution,
             "teacher_prompt": exchange.teacher_prompt,
             "outcome": feedback.outcome if feedback else None,
+            "again_text": exchange.again.text if exchange.again else None,
+            "again_correct": exchange.again.correct if exchange.again else None,
+            "again_extracted": exchange.again.extracted if exchange.again else None,
+            "effect": exchange.effect,
         }
     )
     if feedback:

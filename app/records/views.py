@@ -41,7 +41,7 @@ def save(session: Session, name: str, query: str, owner: str) -> shapes.View:
     row = {"owner": owner, "name": name, "query": query.lstrip("?"), "created_at": now()}
     saved = insert_into(session, ViewRow).values(**row)
     session.exec(saved.on_conflict_do_update(index_elements=["owner", "name"], set_={"query": row["query"]}))
-    return shapes.View.model_validate(session.exec(mine.where(col(ViewRow.name) == name)).one())
+    return shapes.View.model_validate(session.exec(mine.where(col(ViewRow.name) == name).execution_options(populate_existing=True)).one())
 
 
 def remove(session: Session, view_id: int) -> None:

@@ -11,12 +11,12 @@ from starlette.datastructures import QueryParams
 from app.api.dependencies import CurrentEngine, CurrentPerson, Reader
 from app.db import reading, writing
 from app.errors import Invalid
-from app.records import comments, labels, views
+from app.records import comments, labels, queries, views
 from app.templating import render
 from app.web.deps import go_to, wants_fragment
 from app.web.exchange_filters import query_of, read_filters, whole
 from app.web.exchange_pages import Look, exchange_page, notes
-from app.web.inspector import exchange_rows, inspector
+from app.web.inspector import exchange_rows, inspector, rows_at
 
 router = APIRouter()
 Word = Annotated[str, Form(max_length=20_000)]
@@ -40,6 +40,11 @@ def exchanges(request: Request, run_id: int, session: Reader) -> Response:
 def rows(request: Request, run_id: int, session: Reader) -> Response:
     """A part of the inspector's list."""
     given = request.query_params
+    queries.run_row(session, run_id)
+    if (thousandth := whole(given.get("at"))) is not None:
+        return render(
+            request, "partials/exchange_rows.html", rows=rows_at(session, run_id, read_filters(given), min(thousandth, 1000) / 1000)
+        )
     found = exchange_rows(session, run_id, read_filters(given), after=whole(given.get("after")), before=whole(given.get("before")))
     return render(request, "partials/exchange_rows.html", rows=found)
 

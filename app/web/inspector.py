@@ -23,6 +23,7 @@ from app.records.labels import STAR
 from app.records.page_queries import get_cast
 from app.records.search_terms import pattern
 from app.tables import ExchangeRow, FeedbackRow
+from app.web.contexts import LIVE
 from app.web.exchange_filters import Chip, Choice, Group, chips, groups, query_of
 from app.web.exchange_pages import ExchangePage, Look, exchange_page
 from app.web.marking import Passage, hit_spans, passage
@@ -98,6 +99,11 @@ class Inspector:
     exchange: ExchangePage | None
     first: str
     last: str
+    low: int
+    high: int
+    """The run's first and last exchange, for a place in between."""
+    live: bool
+    """More may come."""
 
 
 def inspector(
@@ -110,6 +116,7 @@ def inspector(
     """
     run, cast = queries.run_row(session, run_id), get_cast(session, run_id)
     told = exchange_facets.facets(session, run_id, filters)
+    low, high = bounds(session, run_id)
     if current is not None and after is None and before is None:
         before_it = page_of_ids(session, run_id, filters, after=current, newest_first=True, limit=PAGE // 3)
         after = before_it[-1] - 1 if before_it else None
@@ -133,7 +140,23 @@ def inspector(
         exchange=exchange_page(session, shown, filters, look) if shown else None,
         first=query_of(filters),
         last=query_of(filters, before=0),
+        low=low,
+        high=high,
+        live=run.status in LIVE,
     )
+
+
+def bounds(session: Session, run_id: int) -> tuple[int, int]:
+    """Ids of the run's first and last exchange; zeros where there is none."""
+    ends = [page_of_ids(session, run_id, ExchangeFilters(), newest_first=newest, limit=1) for newest in (False, True)]
+    return (ends[0][0], ends[1][0]) if ends[0] and ends[1] else (0, 0)
+
+
+def rows_at(session: Session, run_id: int, filters: ExchangeFilters, share: float) -> Rows:
+    """The list from so far into the run, 0 to 1: by number, not by counting, so that every place is as near as the first."""
+    low, high = bounds(session, run_id)
+    found = exchange_rows(session, run_id, filters, after=low + int((high - low) * share) - 1)
+    return found if found.groups else exchange_rows(session, run_id, filters, before=0)
 
 
 def exchange_rows(

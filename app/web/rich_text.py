@@ -26,6 +26,7 @@ from app.web.marking import TAGS, Passage
 LONGEST = 20_000
 """Characters; longer texts stay plain."""
 LONGEST_FORMULA = 1_000
+SIGNS = tuple("*_`#|$")
 _OPEN, _CLOSE = 0xE000, 0xE00F
 """Characters of private use stand for marks and for what Markdown must not see, while it works; the text's own are spelled out first."""
 _PRIVATE = re.compile("[\ue000-\ue02f]")
@@ -62,6 +63,7 @@ def _markdown() -> MarkdownIt:
     markdown = MarkdownIt("commonmark", {"html": False, "breaks": True, "linkify": False, "maxNesting": 30}).enable("table")
     markdown.disable(["code", "html_block", "html_inline", "lheading", "reference", "link", "image", "autolink", "entity", "escape"])
     markdown.inline.ruler.before("escape", "formula", _formula_rule)
+    markdown.inline.ruler.after("formula", "sign", _sign_rule)
     for name, render in (
         ("text", _text),
         ("code_inline", _code),
@@ -85,6 +87,16 @@ def _formula_rule(state: StateInline, silent: bool) -> bool:
         token.content = found.group()
         token.meta = {"tex": next(part for part in found.groups() if part), "block": found["a"] is not None or found["b"] is not None}
     state.pos = found.end()
+    return True
+
+
+def _sign_rule(state: StateInline, silent: bool) -> bool:
+    """A backslash before one of Markdown's signs; before any other it is part of the text, as in formulas."""
+    if state.src[state.pos] != "\\" or state.src[state.pos + 1 : state.pos + 2] not in SIGNS:
+        return False
+    if not silent:
+        state.pending += state.src[state.pos + 1]
+    state.pos += 2
     return True
 
 

@@ -43,4 +43,4 @@ def _spans(tokens: list[str], changed: list[tuple[int, int]], mark: Mark) -> lis
 
 
 def _whole(text: str, spans: list[Span]) -> Passage:
-    return passage(text[:LONGEST] if len(text) > LONGEST else text, spans, first=LONGEST)
+    return passage(text, spans, first=LONGEST)

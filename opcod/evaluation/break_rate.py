@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from opcod.config import ExperimentConfig
 from opcod.distillation.self_teacher import fitted_teacher_messages, shown_feedback
 from opcod.generation.base import SamplingParams
-from opcod.generation.policy import Policy
+from opcod.generation.policy import Policy, verified
 from opcod.generation.tutoring import Tutor, ask_feedback
 from opcod.seeds import derive_seed
 from opcod.tasks.verifiers import Verifier
-from opcod.types import BreakRescue, Feedback, Question
+from opcod.types import BreakRescue, Feedback, Question, Rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ def difficulties(rollouts: int) -> list[tuple[int, int] | None]:
 
 def answers_with_feedback(
     tutee: Policy, cases: Sequence[FeedbackCase], verifiers: Mapping[str, Verifier], config: ExperimentConfig, *, seed: int
-) -> list[bool]:
-    """Whether the tutee is right when it answers again with each case's feedback in context, at the rollout sampler."""
+) -> list[Rollout]:
+    """What the tutee answers with each case's feedback in context, at the rollout sampler; `index` is the case's place."""
     teacher = config.method.teacher
     prompts = [
         tutee.prompt(
@@ -59,7 +59,8 @@ def answers_with_feedback(
     generation = config.generation
     answers = tutee.respond(prompts, SamplingParams(generation.max_response_tokens, generation.temperature, generation.top_p), seed=seed)
     return [
-        verifiers[case.question.domain](answer.text, case.question.answer).correct for case, (answer,) in zip(cases, answers, strict=True)
+        verified(verifiers[case.question.domain], case.question, place, answer)
+        for place, (case, (answer,)) in enumerate(zip(cases, answers, strict=True))
     ]
 
 
@@ -118,4 +119,5 @@ def measure_break_rescue(
         if shown_feedback(said) is not None
     ]
     after = answers_with_feedback(tutee, cases, verifiers, config, seed=derive_seed(seed, "break", "answers"))
-    return count_breaks(cases, after, rollouts=generation.rollouts, round=round, tutee=tutee_name, tutor=tutor.name)
+    right = [answer.correct for answer in after]
+    return count_breaks(cases, right, rollouts=generation.rollouts, round=round, tutee=tutee_name, tutor=tutor.name)

@@ -10,7 +10,8 @@ from opcod.generation.base import Engine, Generation, SamplingParams
 from opcod.generation.transformers import TransformersEngine
 from opcod.students.chat import decode, end_token_ids, prompt_ids, prompt_text
 from opcod.students.loading import Student
-from opcod.types import Message, Question
+from opcod.tasks.verifiers import Verifier
+from opcod.types import Message, Question, Rollout
 
 PROMPTS_KEPT = 1024
 
@@ -21,6 +22,20 @@ class Response:
 
     generation: Generation
     text: str
+
+
+def verified(verifier: Verifier, question: Question, index: int, response: Response) -> Rollout:
+    """A response with the verifier's word on it."""
+    verification = verifier(response.text, question.answer)
+    generation = response.generation
+    return Rollout(
+        index=index,
+        text=response.text,
+        tokens=len(generation.token_ids),
+        correct=verification.correct,
+        extracted=verification.extracted,
+        truncated=not generation.finished,
+    )
 
 
 class Policy:

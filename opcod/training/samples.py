@@ -23,3 +23,5 @@ class Sample:
     teacher_prompt: list[int] | None = None
     teacher_text: str | None = None
     loss: tuple[float, ...] | None = None
+    again: Rollout | None = None
+    """The tutee's answer with the feedback in its prompt."""

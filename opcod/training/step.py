@@ -19,7 +19,7 @@ from opcod.distillation.self_teacher import fitted_teacher_messages, own_solutio
 from opcod.evaluation.break_rate import FeedbackCase, answers_with_feedback, count_breaks
 from opcod.feedback.gating import choose_tutor
 from opcod.generation.base import SamplingParams
-from opcod.generation.policy import Policy, Response
+from opcod.generation.policy import Policy, verified
 from opcod.generation.tutoring import Tutor, ask_feedback
 from opcod.seeds import derive_seed
 from opcod.tasks.verifiers import Verifier
@@ -27,7 +27,7 @@ from opcod.training.sampler import batch_questions
 from opcod.training.samples import Sample
 from opcod.training.step_metrics import StepFacts, step_metrics
 from opcod.training.update import Learner, ScoredResponse, UpdateReport, distill, reinforce, sampled_log_probs
-from opcod.types import BreakRescue, Exchange, GateDecision, Question, Rollout, Scores
+from opcod.types import BreakRescue, Exchange, GateDecision, Question, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,24 +109,11 @@ def roll_out(tutee: Tutee, step: int) -> list[list[Sample]]:
     answers = tutee.policy.respond(prompts, params, seed=tutee.seed("rollout", step))
     return [
         [
-            Sample(question, group, prompt, response, _verified(tutee.verifiers[question.domain], question, index, response))
+            Sample(question, group, prompt, response, verified(tutee.verifiers[question.domain], question, index, response))
             for index, response in enumerate(responses)
         ]
         for group, (question, prompt, responses) in enumerate(zip(questions, prompts, answers, strict=True))
     ]
-
-
-def _verified(verifier: Verifier, question: Question, index: int, response: Response) -> Rollout:
-    verification = verifier(response.text, question.answer)
-    generation = response.generation
-    return Rollout(
-        index=index,
-        text=response.text,
-        tokens=len(generation.token_ids),
-        correct=verification.correct,
-        extracted=verification.extracted,
-        truncated=not generation.finished,
-    )
 
 
 def ask_tutors(tutee: Tutee, tutoring: Tutoring, samples: Sequence[Sample], step: int) -> None:
@@ -157,7 +144,10 @@ def sample_breaks(tutee: Tutee, samples: Sequence[Sample], *, round: int, step: 
         for sample in samples:
             wrong[sample.group] += not sample.rollout.correct
         cases = [FeedbackCase(s.question, s.rollout.correct, s.feedback, wrong[s.group]) for s in asked if s.feedback]
-        after = answers_with_feedback(tutee.policy, cases, tutee.verifiers, config, seed=tutee.seed(f"break by {tutor}", step))
+        answers = answers_with_feedback(tutee.policy, cases, tutee.verifiers, config, seed=tutee.seed(f"break by {tutor}", step))
+        for sample, answer in zip(asked, answers, strict=True):
+            sample.again = answer
+        after = [answer.correct for answer in answers]
         found += count_breaks(cases, after, rollouts=config.generation.rollouts, round=round, tutee=tutee.name, tutor=tutor)
     return tuple(found)
 
@@ -243,4 +233,5 @@ def _exchange(tutee: Tutee, sample: Sample, round: int, step: int) -> Exchange:
         in_loss=sample.loss is not None,
         divergence_mean=fmean(sample.loss) if sample.loss else None,
         divergence_max=max(sample.loss) if sample.loss else None,
+        again=sample.again,
     )

@@ -227,12 +227,13 @@ def world(database: str, *, processes: int, writers: int, rate: float, history: 
             stack.callback(hand.join, timeout=20)
         stack.callback(stop.set)
         run_ids = sorted(begun.get(timeout=300) for _ in hands)
-        server = stack.enter_context(_server(environment, processes))
+        server = stack.enter_context(serving(environment, processes))
         yield World(server[0], run_ids, psutil.Process(server[1].pid), told)
 
 
 @contextmanager
-def _server(environment: dict[str, str], processes: int) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(environment: dict[str, str], processes: int) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server, and where it listens, once it answers."""
     command = [sys.executable, "-m", "app.cli", "serve", "--port", "0", "--processes", str(processes)]
     server = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)
     try:
@@ -258,4 +259,4 @@ def open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most))
 
 
-__all__ = ["Commit", "World", "config", "open_files", "world"]
+__all__ = ["Commit", "World", "config", "open_files", "serving", "world"]

@@ -242,4 +242,13 @@ def _exchange(
     return Exchange(
         number, step, group, tutee, tutors[0] if tutors else None, question, rollout, solution, feedback,
         "\n\n".join(shown) if in_loss else None, in_loss, 0.0123 if in_loss else None, 0.31 if in_loss else None,
+        _again(rollout, step, story.text) if kept and group == 0 else None,
     )  # fmt: skip
+
+
+def _again(before: Rollout, step: int, text: str) -> Rollout:
+    """The answer with the feedback in the prompt: every fifth step's right ones break, every other step's wrong ones are rescued."""
+    right = step % 5 != 0 if before.correct else step % 2 == 0
+    answer = 11 if right else 7
+    said = f"<reasoning>\n  iron is 8, and an alloy is denser;\n  8 + 3 = {answer}\n</reasoning>\n<answer> {answer} </answer>{text}"
+    return Rollout(before.index, said, 28, right, str(answer), truncated=False)

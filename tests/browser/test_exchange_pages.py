@@ -183,8 +183,12 @@ def test_picked_exchanges_are_exported(page: Page, site: Site, run_id: int) -> N
 def test_two_rollouts_stand_side_by_side(page: Page, site: Site, run_id: int) -> None:
     with reading(site.engine) as session:
         rows = session.exec(select(ExchangeRow).where(col(ExchangeRow.run_id) == run_id)).all()
-    right = next(row for row in rows if row.correct)
-    wrong = next(row for row in rows if not row.correct and (row.tutee, row.step, row.group) == (right.tutee, right.step, right.group))
+    right, wrong = next(
+        (one, other)
+        for one in rows
+        for other in rows
+        if one.correct and not other.correct and (one.tutee, one.step, one.group) == (other.tutee, other.step, other.group)
+    )
     page.goto(f"/runs/{run_id}/exchanges?exchange={right.id}")
     page.get_by_label("Side by side with").select_option(str(wrong.id))
     expect(page.locator("#side-by-side del.lost").first).to_have_text("11")

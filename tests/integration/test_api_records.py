@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from app.db import writing
 from app.lifecycle import runs
 from app.main import create_app
+from app.records.exchange_search import search_of
 from app.records.ingest import ingest
 from app.settings import Settings
 from opcod.events import StepFinished
@@ -131,6 +132,47 @@ def test_what_is_no_label_is_refused(client: TestClient, run_id: int, path: str,
     answer = client.put(path.format(exchange=exchange))
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_comments_are_written_read_and_taken_away(client: TestClient, run_id: int) -> None:
+    exchange = client.get(f"/runs/{run_id}/exchanges").json()["items"][0]["id"]
+    place = f"/exchanges/{exchange}/comments"
+    made = client.post(place, json={"text": "  Look <b>here</b>\n"})
+    assert made.status_code == 201
+    comment = made.json()
+    assert (comment["text"], comment["person"], comment["exchange_id"]) == ("Look <b>here</b>", "user", exchange)
+    assert client.get(place).json()["items"] == [comment]
+    assert client.post(place, json={"text": "   "}).status_code == 422
+    assert client.post("/exchanges/999999/comments", json={"text": "x"}).status_code == 404
+    assert client.delete(f"/exchanges/{exchange + 1}/comments/{comment['id']}").status_code == 404
+    assert client.delete(f"{place}/{comment['id']}").status_code == 204
+    assert client.get(place).json()["items"] == []
+
+
+def test_views_are_saved_once_a_name(client: TestClient) -> None:
+    first = client.post("/views", json={"name": "breaks", "query": "?effect=break"}).json()
+    again = client.post("/views", json={"name": "breaks", "query": "effect=break&round=2"}).json()
+    assert (again["id"], again["query"], again["owner"]) == (first["id"], "effect=break&round=2", "user")
+    assert client.get("/views").json()["items"] == [again]
+    assert client.post("/views", json={"name": "a\nb", "query": ""}).status_code == 422
+    assert client.delete(f"/views/{first['id']}").status_code == 204
+    assert client.delete(f"/views/{first['id']}").status_code == 404
+
+
+def test_exchanges_are_searched_counted_and_picked(client: TestClient, engine: Engine, run_id: int) -> None:
+    while search_of(engine).update():
+        pass
+    everything = client.get(f"/runs/{run_id}/exchanges").json()["items"]
+    assert client.get(f"/runs/{run_id}/exchanges?q=dense lead").json()["items"] == everything
+    assert client.get(f"/runs/{run_id}/exchanges?q=zebra").json()["items"] == []
+    facets = client.get(f"/runs/{run_id}/exchanges/facets?correct=true").json()
+    told = {facet["name"]: {value["value"]: value["exchanges"] for value in facet["values"]} for facet in facets["facets"]}
+    assert facets["total"] == 1
+    assert told["correct"] == {"false": 3, "true": 1}
+    assert told["outcome"] == {"kept": 1}
+    picked = [everything[3]["id"], everything[1]["id"]]
+    lines = client.get(f"/runs/{run_id}/exchanges/export", params={"id": picked}).text.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == sorted(picked)
 
 
 def test_an_idempotency_key_works_for_runs_and_clones_too(client: TestClient, tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ Student = Annotated[str | None, typer.Option(help="Only this tutee.")]
 Step = Annotated[int | None, typer.Option(min=0, help="Only this update of the tutee.")]
 Round = Annotated[int | None, typer.Option(min=0, help="Only this round.")]
 LabelName = Annotated[str | None, typer.Option(help="Only with this label.")]
+Effect = Annotated[Literal["break", "rescue"] | None, typer.Option(help="Only where the feedback broke, or rescued, the answer.")]
+Search = Annotated[str | None, typer.Option(help='Only with these words in question, response or feedback; "a phrase", -not, begin*.')]
 
 
 def exchanges(
@@ -92,6 +94,8 @@ def exchanges(
     step: Step = None,
     round: Round = None,
     label: LabelName = None,
+    effect: Effect = None,
+    search: Search = None,
     limit: Limit = 50,
     url: Url = DEFAULT_URL,
     token: Token = None,
@@ -109,6 +113,7 @@ def exchanges(
         "outcome": lambda item: item.feedback.outcome if item.feedback else "",
     }
     filters = {"outcome": outcome, "domain": domain, "student": student, "step": step, "round": round, "label": label}
+    filters |= {"effect": effect, "q": search}
     with Client(url, token=token) as client:
         show_items(client.exchanges(run, limit=limit, **filters), columns, as_json)
 
@@ -164,6 +169,8 @@ def export(
     domain: DomainName = None,
     student: Student = None,
     label: LabelName = None,
+    effect: Effect = None,
+    search: Search = None,
     name: Annotated[list[str] | None, typer.Option(help="Only these metrics; student1/* for all that begin so.")] = None,
     url: Url = DEFAULT_URL,
     token: Token = None,
@@ -175,6 +182,6 @@ def export(
         if what == "metrics":
             size = client.export_metrics(run, file, format=format, name=name or ())
         else:
-            filters = {"outcome": outcome, "domain": domain, "student": student, "label": label}
+            filters = {"outcome": outcome, "domain": domain, "student": student, "label": label, "effect": effect, "q": search}
             size = client.export_exchanges(run, file, format=format, **filters)
     print(as_line({"file": str(file), "bytes": size}) if as_json else f"{file}: {size:,} bytes")

@@ -191,6 +191,11 @@ def test_break_and_rescue_are_counted_on_kept_feedback_only() -> None:
     overall = record.break_rescue[0]
     assert overall.difficulty is None
     assert (overall.correct_before, overall.broken, overall.wrong_before, overall.rescued) == (0, 0, 4, 4)
+    asked = [exchange for exchange in record.exchanges if exchange.again is not None]
+    assert {exchange.effect for exchange in asked} == {"rescue"}
+    assert len(asked) == 4
+    assert all(exchange.feedback and exchange.feedback.outcome == "kept" and exchange.group < 2 for exchange in asked)
+    assert {exchange.again.text for exchange in asked if exchange.again} == {RIGHT}
 
 
 @settings(max_examples=15)

@@ -125,7 +125,7 @@ def test_the_prompt_shows_its_parts(engine: Engine, run_id: int) -> None:
 def test_two_texts_stand_side_by_side(engine: Engine, run_id: int) -> None:
     with reading(engine) as session:
         rows = session.exec(select(ExchangeRow).where(col(ExchangeRow.run_id) == run_id)).all()
-        right = next(row for row in rows if row.correct)
+        right = next(row for row in rows if row.correct and row.again_text is None)
         wrong = next(row for row in rows if not row.correct)
         page = exchange_page(session, right.id or 0, ExchangeFilters(), Look(beside=str(wrong.id)))
         assert page.sides is not None
@@ -133,6 +133,12 @@ def test_two_texts_stand_side_by_side(engine: Engine, run_id: int) -> None:
         assert [piece.text for piece in page.sides[1].passage.pieces if piece.mark == "new"] == ["5", "5"]
         for nonsense in ("again", "0", "99999999", "²", "x"):
             assert exchange_page(session, right.id or 0, ExchangeFilters(), Look(beside=nonsense)).sides is None
+        broken = next(row for row in rows if row.effect == "break")
+        page = exchange_page(session, broken.id or 0, ExchangeFilters(), Look(beside="again"))
+        assert page.again is not None
+        assert page.again.reason == "The feedback broke it: right without, wrong with it."
+        assert page.sides is not None
+        assert "7" in [piece.text for piece in page.sides[1].passage.pieces if piece.mark == "new"]
 
 
 def test_there_is_no_exchange_beyond_the_last(engine: Engine, run_id: int) -> None:

@@ -1,0 +1,158 @@
+"""Words are found where they stand, under every filter, on both databases; and the index is only a follower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from sqlalchemy import Engine, text
+
+from app.backups.dump import backup
+from app.backups.load import restore
+from app.db import reading, writing
+from app.lifecycle.retention import remove_rows
+from app.records.exchange_facets import MOST, facets
+from app.records.exchange_queries import ExchangeFilters, page_of_ids
+from app.records.exchange_search import search_of
+from app.records.ingest import ingest
+from app.records.search_terms import pattern, read_terms
+from tests.unit.app.factories import claimed, exchange, queued_run
+
+TEXTS = ("Iron is 7.87 g/cm3 dense", "iron ore: heavy", "the ore of iron", "Über_alloys, naïve", "nothing", "denser than\niron")
+
+
+def told(engine: Engine, texts: Sequence[str] = TEXTS) -> int:
+    """A run whose rollouts are these."""
+    run_id = queued_run(engine)
+    claim = claimed(engine, run_id)
+    with writing(engine) as session:
+        ingest(session, run_id, claim.token, [exchange(10 + place, index=place, text=said) for place, said in enumerate(texts)])
+    return run_id
+
+
+def follow(engine: Engine) -> None:
+    while search_of(engine).update():
+        pass
+
+
+def found(engine: Engine, run_id: int, asked: str, **filters: object) -> list[int]:
+    """Places of the rollouts that are found."""
+    with reading(engine) as session:
+        first = page_of_ids(session, run_id, ExchangeFilters(), limit=1)[0]
+        ids = page_of_ids(session, run_id, ExchangeFilters(search=asked, **filters), limit=100)  # type: ignore[arg-type]
+    return [key - first for key in ids]
+
+
+def test_words_phrases_beginnings_and_absent_words(engine: Engine) -> None:
+    run_id, _ = told(engine), told(engine)
+    follow(engine)
+    every = list(range(len(TEXTS)))
+    expected = {
+        "iron": [0, 1, 2, 5],
+        "IRON ore": [1, 2],
+        '"iron ore"': [1],
+        "iron -ore": [0, 5],
+        "-iron": [3, 4],
+        "dens": every,  # the question says "dense"
+        '"dens"': [],
+        "denser": [5],
+        "dens* heavy": [1],
+        "g/cm3": [0],
+        "7.87": [0],
+        "über": [3],
+        "alloys naïve": [3],
+        "than iron": [5],
+        "lead": every,
+        "wrong": every,  # the feedback says so
+        "run1": [],
+        "facts": [],
+        '"': [],
+        "AND OR NOT ( * : ^ -": [],
+        "x" * 500: [],
+    }
+    assert {asked: found(engine, run_id, asked) for asked in expected} == expected
+
+
+def test_a_search_keeps_to_the_filters(engine: Engine) -> None:
+    run_id = told(engine)
+    follow(engine)
+    assert found(engine, run_id, "iron", correct=False) == [1, 2, 5]
+    assert found(engine, run_id, "iron", outcomes=("kept",)) == [0, 2]
+    assert found(engine, run_id, "iron", outcomes=("kept", "no_match")) == [0, 1, 2, 5]
+    assert found(engine, run_id, "iron", tutee="s1", tutor="s2", domain="facts", round=1, step=1, in_loss=True) == [0, 1, 2, 5]
+    for nothing in ({"tutee": "s2"}, {"round": 2}, {"effect": "break"}, {"label": "odd"}, {"question": "q7"}, {"domain": "fact"}):
+        assert found(engine, run_id, "iron", **nothing) == []
+    with reading(engine) as session:
+        ids = page_of_ids(session, run_id, ExchangeFilters(search="iron"), limit=2)
+        assert page_of_ids(session, run_id, ExchangeFilters(search="iron"), after=ids[1], limit=1)[0] > ids[1]
+        assert page_of_ids(session, run_id, ExchangeFilters(search="iron"), newest_first=True, limit=9)[-1] == ids[0]
+    assert found(engine, run_id, "iron", ids=(10**9,)) == []
+
+
+def test_counts_are_exact_before_and_after_the_index_has_followed(engine: Engine) -> None:
+    run_id = told(engine)
+    with reading(engine) as session:
+        before = facets(session, run_id, ExchangeFilters(correct=False))
+    follow(engine)
+    with reading(engine) as session:
+        assert facets(session, run_id, ExchangeFilters(correct=False)) == before
+        assert before.total == len(TEXTS) - 1
+        assert facets(session, run_id, ExchangeFilters(search="iron", correct=False)).total == 3
+    assert len(TEXTS) < MOST
+
+
+def test_a_deleted_run_leaves_no_words(engine: Engine) -> None:
+    gone, kept = told(engine), told(engine)
+    follow(engine)
+    remove_rows(engine, gone)
+    with reading(engine) as session:
+        assert page_of_ids(session, gone, ExchangeFilters(search="iron"), limit=9) == []
+        assert facets(session, gone, ExchangeFilters()).total == 0
+    assert found(engine, kept, "iron") == [0, 1, 2, 5]
+    follow(engine)
+    assert found(engine, kept, "iron") == [0, 1, 2, 5]
+
+
+def test_the_index_is_made_anew_where_it_is_lost_or_of_other_rows(engine: Engine, tmp_path: object) -> None:
+    run_id = told(engine)
+    follow(engine)
+    search_of(engine).reset()
+    assert found(engine, run_id, "iron") == []
+    follow(engine)
+    assert found(engine, run_id, "iron") == [0, 1, 2, 5]
+
+
+def test_a_restored_database_is_indexed_again(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("backup") / "backup.zip"
+    told(engine, ["zebra"])
+    backup(engine, path)
+    run_id = told(engine)
+    follow(engine)
+    restore(engine, path, replace=True)
+    follow(engine)
+    with reading(engine) as session:
+        assert len(page_of_ids(session, 1, ExchangeFilters(search="zebra"), limit=9)) == 1
+        assert page_of_ids(session, run_id, ExchangeFilters(search="iron"), limit=9) == []
+
+
+def test_migrations_and_backups_know_nothing_of_the_index(engine: Engine) -> None:
+    follow(engine)
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            names = [row[0] for row in connection.execute(text("SELECT name FROM sqlite_master"))]
+            assert not [name for name in names if "words" in name]
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "hits"),
+    [
+        ("iron", "Iron, irony; environment iron", ["Iron", "iron", "iron"]),
+        ('"iron"', "Iron, irony; environment iron", ["Iron", "iron"]),
+        ('"iron ore"', "iron  ore, iron-ore, ore", ["iron  ore", "iron-ore"]),
+        ("-iron ore", "iron ore", ["ore"]),
+    ],
+)
+def test_what_was_found_is_marked(asked: str, text: str, hits: list[str]) -> None:
+    sought = pattern(read_terms(asked))
+    assert sought is not None
+    assert sought.findall(text) == hits
