@@ -18,6 +18,7 @@ import platform
 import queue
 import random
 import re
+import signal
 import statistics
 import sys
 import time
@@ -307,6 +308,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="where to save; nowhere without it")
     options = parser.parse_args()
     open_files()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers and writers end too
     arguments = {key: getattr(options, key) for key in ("processes", "writers", "rate", "history", "past")}
     with world(options.database, **arguments) as place:
         before = place.cpu_seconds()
