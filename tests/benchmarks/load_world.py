@@ -150,6 +150,7 @@ def begin(engine: Engine, writer: int, history: int) -> tuple[Claim, Story]:
 
 def write(url: str, broker_url: str, writer: int, history: int, rate: float, begun: Any, told: Any, stop: Flag) -> None:
     """One worker's writing, in a process of its own: batches at an even pace, each followed by the bell; a heartbeat a second."""
+    told.cancel_join_thread()  # what nobody reads any more must not keep this process
     engine = make_engine(url)
     claim, tale = begin(engine, writer, history)
     begun.put(claim.run_id)
@@ -218,7 +219,7 @@ def world(database: str, *, processes: int, writers: int, rate: float, history: 
         environment = {"OPCOD_HOME": str(home), "OPCOD_DATABASE_URL": url, "OPCOD_BROKER_URL": broker_url}
         begun, told, stop = context.Queue(), context.Queue(), context.Event()
         hands = [
-            context.Process(target=write, args=(url, broker_url, index, history, rate / writers, begun, told, stop))
+            context.Process(target=write, args=(url, broker_url, index, history, rate / writers, begun, told, stop), daemon=True)
             for index in range(writers)
         ]
         for hand in hands:
