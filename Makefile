@@ -16,7 +16,7 @@ PIP_ARGS ?=
 BENCH_ARGS ?=
 LOAD_ARGS ?=
 
-.PHONY: install demo test lint types laws audit pytest chromium docs fuzz bench load demo-students clean
+.PHONY: install demo test lint types laws audit pytest chromium docs fuzz bench load calibrate estimates demo-students clean
 
 install: $(INSTALLED)
 
@@ -66,6 +66,14 @@ docs: install
 # 200 readers while four runs write 500 exchanges a second: LOAD_ARGS="--database postgresql --seconds 60"
 load: install
 	$(BIN)/python tests/benchmarks/load.py $(LOAD_ARGS)
+
+# Measures the runs from which estimates are made, on this machine's CPU: three quiet minutes.
+calibrate: install
+	$(BIN)/python -m opcod calibrate
+
+# Predicts each completed run of a studio from the others: HOME_FOLDER=./opcod-home
+estimates: install
+	$(BIN)/python tests/benchmarks/estimate_accuracy.py $(HOME_FOLDER)
 
 # Remakes the demo's specialists: the same bytes on the same machine.
 demo-students: install

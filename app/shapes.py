@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.lifecycle.statuses import RunStatus
+from opcod.estimation.figures import Estimate
 from opcod.types import FeedbackOutcome
 
 T = TypeVar("T")
@@ -39,6 +40,23 @@ class Checked(Shape):
 
     valid: bool = Field(description="Always true: what is not valid is a 422.")
     config: dict[str, Any] = Field(description="The whole configuration, defaults included.")
+    estimate: Estimate = Field(description="What it will take, with the uncertainty of that.")
+
+
+class Achieved(Shape):
+    """What a completed run took. Null where it is not on the record."""
+
+    seconds: float | None = Field(description="That workers held it.")
+    memory_bytes: float | None = Field(description="At its peak: of the GPU, or of the processes that trained.")
+    disk_bytes: float | None = Field(description="What its checkpoints, exports and log take in the store.")
+    training_tokens: float | None = Field(description="Sampled in rollouts and feedback.")
+
+
+class RunEstimate(Shape):
+    """What a run was expected to take, and what it took."""
+
+    predicted: Estimate | None = Field(description="As of its launch; null for runs of earlier versions.")
+    achieved: Achieved | None = Field(description="Null until it has completed.")
 
 
 class Progress(Shape):

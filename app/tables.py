@@ -94,6 +94,15 @@ class RunRow(SQLModel, table=True):
     """Set: nobody sees the run any more, and its rows are being removed (`app.retention`)."""
 
 
+class EstimateRow(SQLModel, table=True):
+    """What a run was expected to take when it was launched: `opcod.estimation.figures.Estimate` as plain data."""
+
+    __tablename__: ClassVar[str] = "estimates"
+    run_id: int = Field(foreign_key="runs.id", primary_key=True)
+    estimate: dict[str, Any] = Field(sa_type=JSON)
+    made_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+
+
 class AttemptRow(SQLModel, table=True):
     """One worker's hold on a run. Its id is the fencing token."""
 

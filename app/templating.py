@@ -23,7 +23,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from app.access.person import Person
-from app.web.words import OUTCOMES, STATUSES, WORDS
+from app.web.words import OUTCOMES, PARTS, STATUSES, WORDS
+from opcod.estimation.words import FIGURES, between
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = ROOT / "templates"
@@ -167,6 +168,19 @@ def ticked(text: str) -> Markup:
     return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(shown(text)))))
 
 
+def figure(value: float, name: str) -> str:
+    """A figure of an estimate in words, by its name there."""
+    return _FIGURES[name](value)
+
+
+def figure_range(estimated: Any, name: str) -> str:
+    """The range of a figure of an estimate."""
+    return between(estimated.low, estimated.high, _FIGURES[name])
+
+
+_FIGURES = {name: words for _, name, words in FIGURES}
+
+
 def plain(value: Any) -> Any:
     """A configuration's value as text: lists and mappings shortened, nothing spelled out."""
     return "nothing" if value is None else "yes" if value is True else "no" if value is False else value
@@ -191,9 +205,9 @@ def make_environment() -> Environment:
     environment = FlatEnvironment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters = (algorithm, ticked, shown, percent, signed, number, duration, ago, day, iso, humane, plain)
+    filters = (algorithm, ticked, shown, percent, signed, number, duration, ago, day, iso, humane, plain, figure, figure_range)
     environment.filters.update({function.__name__: function for function in filters})
-    environment.globals.update(static=static, word=word, OUTCOMES=OUTCOMES, STATUSES=STATUSES)
+    environment.globals.update(static=static, word=word, OUTCOMES=OUTCOMES, STATUSES=STATUSES, PARTS=PARTS)
     return environment
 
 

@@ -53,7 +53,7 @@ class _Section(BaseModel):
 class StudentConfig(_Section):
     """One student."""
 
-    name: Name
+    name: Name = _field(..., "What it is called here, and in the names of its metrics: letters, digits, `_`, `.` and `-`.")
     model: str = _field(
         ..., "Hub id, local folder (safetensors), or `demo:NAME` for a built-in specialist.", min_length=1, max_length=LONGEST_SOURCE
     )
@@ -89,7 +89,7 @@ class DomainConfig(_Section):
     a slice of rows may follow: `train.jsonl[60:]`.
     """
 
-    name: Name
+    name: Name = _field(..., "What it is called here, and in the feedback prompt: letters, digits, `_`, `.` and `-`.")
     train: str = _field(..., "Source of the training questions.", min_length=1, max_length=LONGEST_SOURCE)
     validation: str = _field(
         ..., "Source of the questions that the gate reads; never test questions.", min_length=1, max_length=LONGEST_SOURCE

@@ -63,7 +63,8 @@ class Feedback:
     """What a tutor said of one rollout, and what became of it.
 
     `raw` is the tutor's text as sampled, `text` what remains after sanitising and is shown to the
-    self-teacher if, and only if, `outcome` is ``kept``. `removed` lists what the sanitiser cut.
+    self-teacher if, and only if, `outcome` is ``kept``. `removed` lists what the sanitiser cut. `tokens` counts
+    what the tutor sampled, the end-of-turn token included; None where that is not known.
     """
 
     raw: str
@@ -72,6 +73,7 @@ class Feedback:
     concept: str | None = None
     matched_word: str | None = None
     removed: tuple[str, ...] = ()
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,6 @@
-// The launch form: faults that the server found go beside their fields.
+// The launch form: faults that the server found go beside their fields, or beside their lines in the YAML.
+import { toLine } from "./yaml.js";
+
 function placeFaults() {
   const check = document.querySelector("[data-check]");
   if (!check) return;
@@ -22,12 +24,26 @@ function placeFaults() {
 }
 document.addEventListener("htmx:afterSettle", placeFaults);
 
+// What the other settings make no use of is dimmed, and says why; it can still be changed.
+function placeUnused() {
+  const reasons = new Map([...document.querySelectorAll("#launch-check [data-unused]")].map((mark) => [mark.dataset.unused, mark.dataset.why]));
+  for (const place of document.querySelectorAll("#launch-fields .field, #launch-fields details")) {
+    const path = place.id.replace(/^(field|more|section)-/, "");
+    const why = reasons.get(path) ?? "";
+    place.classList.toggle("idle", Boolean(why));
+    const note = place.querySelector(":scope > [data-unused-note], :scope > summary > [data-unused-note]");
+    if (note) { note.textContent = why; note.hidden = !why; }
+  }
+}
+document.addEventListener("htmx:afterSettle", placeUnused);
+placeUnused();
+
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("[data-to-field]");
   if (!link) return;
   const field = document.getElementById(`field-${link.dataset.toField}`) ?? document.getElementById(`item-${link.dataset.toField}`) ?? document.getElementById(`group-${link.dataset.toField}`);
   event.preventDefault();
-  if (!field) { document.querySelector("#yaml")?.focus(); return; }
+  if (!field) { toLine(Number(link.closest("[data-line]")?.dataset.line)); return; }
   for (let node = field.parentElement; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
   field.scrollIntoView({ block: "center" });
   field.querySelector("input:not([type=hidden]), select, textarea")?.focus({ preventScroll: true });

@@ -17,7 +17,7 @@ NOT_OWN = ("/settings/webhooks",)
 ADMIN = ("/settings/people", "/settings/audit", "/settings/studio", "/api/v1/people", "/api/v1/invitations", "/api/v1/audit")
 ADMIN_VERBS = ("move",)
 """They change what others get: the queue's order."""
-HARMLESS = ("/experiments/form", "/experiments/validate", "/sweeps/check")
+HARMLESS = ("/experiments/form", "/experiments/validate", "/sweeps/check", "/api/v1/experiments:estimate")
 """They are sent while somebody types, and change nothing: not written down."""
 
 _THING = re.compile(r"(?:/api/v1)?/(?!api/)(?P<noun>\w+)/(?P<id>[^/:]+)(?:[:/](?P<verb>[\w-]*)(?:[:/].*)?)?", re.ASCII | re.DOTALL)

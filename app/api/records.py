@@ -13,6 +13,7 @@ from app.api.dependencies import CurrentEngine, CurrentStore, Cursor, Reader, Ru
 from app.api.downloads import download, downloads
 from app.artefacts import logs
 from app.db import reading
+from app.experiments import estimates
 from app.records import exports, queries
 
 router = APIRouter(tags=["records"], route_class=ConditionalRoute)
@@ -47,6 +48,12 @@ def export_metrics(
     with reading(engine) as session:
         queries.run_row(session, run_id)
     return download(exports.metrics(engine, run_id, name or ()), format, exports.METRIC_FIELDS, f"run-{run_id}-metrics")
+
+
+@router.get("/runs/{run_id}/estimate", **POLLED)
+def estimate(run_id: RunId, session: Reader) -> shapes.RunEstimate:
+    """What the run was expected to take when it was launched, and what it took."""
+    return estimates.of_run(session, queries.run_row(session, run_id))
 
 
 @router.get("/runs/{run_id}/metric-names", **POLLED)

@@ -22,6 +22,7 @@ from app.client.sse import EventReader
 from app.records import chart_shapes
 from app.webhooks.events import WebhookEvent
 from app.webhooks.shapes import Delivery, DeliveryTry, NewWebhookShape, Webhook
+from opcod.estimation.figures import Estimate
 
 API = "/api/v1"
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -116,6 +117,10 @@ class Client:
         """Validate an experiment and store nothing; its whole configuration."""
         return shapes.Checked.model_validate(self.request("POST", "/experiments", json=dict(experiment), params={"dry_run": True}))
 
+    def estimate(self, experiment: Mapping[str, Any]) -> Estimate:
+        """What an experiment of ``{"name"?, "preset"?, "config"?}`` will take, with the uncertainty of that."""
+        return Estimate.model_validate(self.request("POST", "/experiments:estimate", json=dict(experiment)))
+
     def create_experiment(self, experiment: Mapping[str, Any], *, idempotency_key: str | None = None) -> shapes.Experiment:
         """Make an experiment of ``{"name"?, "preset"?, "config"?}``; the same key again makes no second one."""
         made = self.request("POST", "/experiments", json=dict(experiment), headers=_keyed(idempotency_key))
@@ -144,6 +149,10 @@ class Client:
     def run(self, run_id: int) -> shapes.Run:
         """One run."""
         return shapes.Run.model_validate(self.request("GET", f"/runs/{run_id}"))
+
+    def run_estimate(self, run_id: int) -> shapes.RunEstimate:
+        """What a run was expected to take, and what it took."""
+        return shapes.RunEstimate.model_validate(self.request("GET", f"/runs/{run_id}/estimate"))
 
     def runs(self, *, limit: int | None = None, **filters: Any) -> Iterator[shapes.Run]:
         """Runs, newest first; `filters` are those of `GET /runs`, such as ``status="running"``."""

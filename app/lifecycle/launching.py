@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from app import idempotency, live
 from app.db import reading, writing
 from app.errors import Conflict, Forbidden, NotFound
+from app.experiments import estimates
 from app.experiments.experiments import check_deeply, check_experiment, create
 from app.idempotency import Asked
 from app.lifecycle import queue, queueing, runs
@@ -45,7 +46,8 @@ def start(
 
 
 def announce(engine: Engine, broker_url: str, *run_ids: int) -> None:
-    """Tell workers and viewers of runs that wait, after the commit."""
+    """Tell workers and viewers of new runs, after the commit; and note what they are expected to take."""
+    estimates.keep(engine, run_ids)
     for run_id in run_ids:
         queue.announce(engine, broker_url, run_id)
         live.ring(broker_url, run_id)
@@ -108,9 +110,8 @@ def retry(engine: Engine, broker_url: str, run_id: int, *, afresh: bool, actor: 
     with writing(engine) as session:
         new = runs.retry_afresh(session, run_id, actor=actor).id
     assert new is not None
-    queue.announce(engine, broker_url, new)
-    for changed in (new, run_id):
-        live.ring(broker_url, changed)
+    announce(engine, broker_url, new)
+    live.ring(broker_url, run_id)
     return new
 
 

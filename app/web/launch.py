@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,12 +14,15 @@ import yaml
 from sqlmodel import Session
 
 from app.errors import Fault, Invalid
+from app.experiments import estimates
 from app.experiments.experiments import check_experiment
 from app.records import queries
 from app.templating import algorithm
 from app.web.form import Form, build_form, change_list, read_form
 from opcod.config import PRESET_FOLDER, ExperimentConfig, differences, load_preset, parse_config, parse_yaml, preset_names
 from opcod.errors import ConfigError
+from opcod.estimation.figures import Estimate
+from opcod.relevance import unused
 from opcod.types import Algorithm
 
 Tab = Literal["form", "yaml"]
@@ -64,6 +68,10 @@ class Check:
     changes: tuple[Change, ...]
     origin: str
     """What the changes are against: a preset's or a run's name; "" for nothing."""
+    estimate: Estimate | None
+    """What it will take; None where something is to be mended first."""
+    unused: tuple[tuple[str, str], ...]
+    """(path, why) of what the other settings make no use of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +195,14 @@ def view(session: Session, sent: Submission, tab: Tab | None = None) -> LaunchFo
 
 def _check(session: Session, sent: Submission, config: ExperimentConfig | None, faults: Iterable[Fault], text: str) -> Check:
     lines = _lines(text)
-    found = tuple(FaultLine(fault.field, fault.message, fault.advice, _line(lines, fault.field)) for fault in faults)
+    found = tuple(FaultLine(fault.field, fault.message, fault.advice, _line(lines, fault)) for fault in faults)
+    estimate = estimates.estimate_of(session, config) if config else None
+    idle = tuple(unused(sent.data or {}))
     if not (sent.preset in preset_names() or sent.source):
-        return Check(found, (), "")
+        return Check(found, (), "", estimate, idle)
     origin = origin_config(session, sent.preset, sent.source)
     changes = tuple(Change(path, before, after) for path, before, after in differences(origin, config)) if config else ()
-    return Check(found, changes, f"run {sent.source}" if sent.source else f"the {sent.preset} preset")
+    return Check(found, changes, f"run {sent.source}" if sent.source else f"the {sent.preset} preset", estimate, idle)
 
 
 @cache
@@ -240,8 +250,12 @@ def _lines(text: str) -> Mapping[str, int]:
     return lines
 
 
-def _line(lines: Mapping[str, int], path: str) -> int | None:
-    """The line of `path`, or of the nearest entry around it."""
+def _line(lines: Mapping[str, int], fault: Fault) -> int | None:
+    """The line of the fault's entry, or of the nearest around it; of YAML that cannot be read, the line that its message names."""
+    named = re.search(r" at line (\d+), column", fault.message)
+    if not fault.field and named:
+        return int(named[1])
+    path = fault.field
     while path and path not in lines:
         path = path.rpartition(".")[0]
     return lines.get(path)

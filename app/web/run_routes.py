@@ -23,6 +23,7 @@ from app.records.chart_shapes import Quantity
 from app.records.page_queries import RunsFilter, RunsList, results_of, run_filing, run_head, run_history, run_page, runs_list
 from app.templating import render
 from app.web.deps import go_to, refusal, stream_start, wants_fragment
+from app.web.estimate_page import taken
 from app.web.exchange_filters import whole
 from app.web.queue_routes import change_queue
 from app.web.series import Wanted, series
@@ -85,6 +86,12 @@ def results(request: Request, run_id: int, session: Reader) -> Response:
 def rounds(request: Request, run_id: int, session: Reader) -> Response:
     """Who was validated, who may tutor, who tutored whom, and what it broke and rescued."""
     return render(request, "partials/run_rounds.html", results=_shared(session, run_id, results_of))
+
+
+@router.get("/runs/{run_id:int}/estimate")
+def estimate(request: Request, run_id: int, session: Reader) -> Response:
+    """What it was expected to take, and what it took."""
+    return render(request, "partials/run_estimate.html", taken=taken(session, run_id))
 
 
 @router.get("/runs/{run_id:int}/series")

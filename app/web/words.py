@@ -47,6 +47,7 @@ WORDS = _words(
     ("Rollout", "One answer that the tutee samples to a question."),
     ("Divergence", "How far the student's next-token distribution is from the self-teacher's, in nats a token."),
     ("In loss", "The rollout took part in the update; one with neither a solution nor kept feedback does not."),
+    ("Estimate", "What an experiment will take, fitted on runs that were measured; nine of ten end within its ranges."),
     ("Majority baseline", "The score of always giving the split's most frequent answer."),
 )
 
@@ -74,3 +75,14 @@ STATUSES: dict[str, str] = {
     "failed": "Ended by an error; see the advice.",
     "completed": "Finished, with a verdict.",
 }
+
+PARTS: dict[str, str] = {
+    "startup": "Start",
+    "evaluation": "Scoring",
+    "rollout": "Rollouts",
+    "feedback": "Feedback",
+    "break_rescue": "Break and rescue",
+    "update": "Updates",
+    "rest": "Records and checkpoints",
+}
+"""Part of an estimated time -> its name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from opcod.config import FeedbackConfig
 from opcod.feedback.prompts import tutor_messages
@@ -47,4 +47,7 @@ def ask_feedback(
     params = SamplingParams(config.max_tokens, config.temperature, config.top_p)
     prompts = [prompt(question, response) for question, response in responses]
     said = tutor.policy.respond(prompts, params, seed=seed, batch_size=config.batch_size)
-    return [review(one.text, question, config.style) for (one,), (question, _) in zip(said, responses, strict=True)]
+    return [
+        replace(review(one.text, question, config.style), tokens=len(one.generation.token_ids))
+        for (one,), (question, _) in zip(said, responses, strict=True)
+    ]

@@ -40,6 +40,7 @@ def step_metrics(student: str, groups: Sequence[Sequence[Sample]], facts: StepFa
         "train/updates": float(len(facts.reports)),
         "train/skipped_updates": float(not facts.reports),
         "train/answer_found_fraction": fmean(sample.rollout.extracted is not None for sample in samples),
+        "prompt/length_mean": fmean(len(sample.prompt) for sample in samples),
         "response/length_mean": fmean(lengths),
         "response/length_max": float(max(lengths)),
         "response/truncated_fraction": fmean(sample.rollout.truncated for sample in samples),
@@ -66,6 +67,7 @@ def _update_metrics(reports: Sequence[UpdateReport]) -> dict[str, float]:
 def _teacher_metrics(groups: Sequence[Sequence[Sample]]) -> dict[str, float]:
     samples = [sample for group in groups for sample in group]
     divergences = [sample.loss for sample in samples if sample.loss]
+    prompts = [len(sample.teacher_prompt) for sample in samples if sample.teacher_prompt is not None]
     metrics = {
         "self_distillation/success_group_fraction": fmean(any(sample.rollout.correct for sample in group) for group in groups),
         "self_distillation/success_sample_fraction": fmean(sample.own_solution is not None for sample in samples),
@@ -73,6 +75,8 @@ def _teacher_metrics(groups: Sequence[Sequence[Sample]]) -> dict[str, float]:
         "self_distillation/feedback_used_fraction": fmean(shown_feedback(sample.feedback) is not None for sample in samples),
         "self_distillation/reprompt_sample_fraction": fmean(sample.teacher_prompt is not None for sample in samples),
     }
+    if prompts:
+        metrics["self_distillation/prompt_length_mean"] = fmean(prompts)
     if divergences:
         metrics["self_distillation/divergence_mean"] = _flat_mean(divergences)
         metrics["self_distillation/divergence_max"] = max(max(one) for one in divergences)
@@ -84,8 +88,10 @@ def _feedback_metrics(samples: Sequence[Sample]) -> dict[str, float]:
     if not outcomes:
         return {"feedback/count": 0.0}
     fractions = {f"feedback/{outcome}_fraction": outcomes.count(outcome) / len(outcomes) for outcome in get_args(FeedbackOutcome)}
+    lengths = [sample.feedback.tokens for sample in samples if sample.feedback is not None and sample.feedback.tokens is not None]
+    sizes = {"feedback/length_mean": fmean(lengths), "feedback/length_max": float(max(lengths))} if lengths else {}
     removed = fmean(bool(sample.feedback.removed) for sample in samples if sample.feedback is not None)
-    return {"feedback/count": float(len(outcomes)), "feedback/reveal_removed_fraction": removed} | fractions
+    return {"feedback/count": float(len(outcomes)), "feedback/reveal_removed_fraction": removed} | sizes | fractions
 
 
 def _timings(clock: Mapping[str, float], rollout_tokens: int) -> dict[str, float]:

@@ -163,3 +163,43 @@ def test_the_form_works_without_scripts(browser: Any, site: Site, config: dict[s
     page.get_by_role("button", name="Launch").click()
     expect(page.locator('[id="error-method.gate.threshold"]')).to_contain_text("greater than or equal to 0")
     context.close()
+
+
+def test_what_it_will_take_follows_the_form(page: Page, site: Site) -> None:
+    page.goto("/experiments/new?preset=tiny")
+    tokens = page.locator("#launch-estimate .figures > div").filter(has_text="Tokens").locator("strong")
+    before = tokens.inner_text()
+    field(page, "schedule.rounds").fill("20")
+    expect(tokens).not_to_have_text(before)
+    page.get_by_text("Where the time goes").click()
+    expect(page.locator("#estimate-parts meter").first).to_be_visible()
+    field(page, "students.0.model").fill("org/unseen")
+    expect(page.locator("#launch-estimate")).to_contain_text("The size of org/unseen is not known here")
+    field(page, "schedule.rounds").fill("0")
+    expect(page.locator("#launch-estimate")).to_have_count(0)
+
+
+def test_what_is_not_used_is_dimmed_and_says_why(page: Page, site: Site) -> None:
+    page.goto("/experiments/new?preset=tiny")
+    gate = page.locator('[id="more-method.gate"]')
+    expect(gate.locator("> summary")).not_to_contain_text("Not used")
+    field(page, "method.algorithm").select_option("sdpo")
+    expect(gate.locator("> summary")).to_contain_text("Not used: only OPCoD has tutors")
+    expect(gate).to_have_class("more idle")
+    field(page, "method.algorithm").select_option("opcod")
+    expect(gate).not_to_have_class("more idle")
+
+
+def test_lines_at_fault_are_marked_in_the_yaml(filled: Page) -> None:
+    filled.get_by_role("tab", name="YAML").click()
+    text = filled.locator("#yaml").input_value()
+    line = next(number for number, entry in enumerate(text.splitlines(), 1) if "threshold: 0.2" in entry)
+    filled.locator("#yaml").fill(text.replace("threshold: 0.2", "threshold: -3"))
+    mark = filled.locator("#yaml-lines .at-fault")
+    expect(mark).to_have_text(str(line))
+    filled.locator("#launch-check a").first.click()
+    expect(filled.locator("#yaml")).to_be_focused()
+    chosen = filled.locator("#yaml").evaluate("box => box.value.slice(box.selectionStart, box.selectionEnd)")
+    assert chosen.strip() == "threshold: -3"
+    filled.locator("#yaml").fill("students:\n  - {name: a\nseed: 1\n")
+    expect(mark).to_have_count(1)

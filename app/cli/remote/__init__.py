@@ -12,7 +12,7 @@ from app.cli.remote import library, records, runs, sweeps, tokens, webhooks
 def add_to(cli: typer.Typer) -> None:
     """Give `cli` these verbs."""
     verbs: tuple[Callable[..., None], ...] = (
-        *(runs.launch, runs.runs, runs.show, runs.wait, runs.pause, runs.stop, runs.resume, runs.retry, runs.clone),
+        *(runs.launch, runs.estimate, runs.runs, runs.show, runs.wait, runs.pause, runs.stop, runs.resume, runs.retry, runs.clone),
         *(runs.move, runs.change, runs.delete),
         *(records.logs, records.metrics, records.exchanges, records.evaluations, records.alerts, records.report, records.export),
         *(library.queue, library.workers, library.domains, tokens.me),

@@ -22,8 +22,10 @@ from app.cli.remote.output import (
     show_run,
 )
 from app.client import ServiceError
-from app.shapes import Run
+from app.shapes import Achieved, Run
 from opcod.config import parse_change, parse_yaml
+from opcod.estimation.figures import Estimate
+from opcod.estimation.words import lines
 from opcod.plain_text import harmless
 
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="A setting that differs; repeat it for more.")]
@@ -51,8 +53,46 @@ def launch(
         if check:
             checked = client.check(experiment)
             print(as_line(checked) if as_json else "valid: data, students and templates are in order as far as can be seen from here")
+            if not as_json:
+                _show_estimate(checked.estimate)
             return
         show_run(client, client.launch(experiment), as_json)
+
+
+def estimate(
+    file: Annotated[Path | None, typer.Argument(help="Experiment file (YAML).", show_default=False)] = None,
+    preset: Annotated[str | None, typer.Option(help="A preset; a file then holds what differs from it.")] = None,
+    run: Annotated[int | None, typer.Option(min=1, help="A run instead: what was expected of it, and what it took.")] = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what an experiment will take: time, memory, disk and tokens, with how sure that is."""
+    with Client(url, token=token) as client:
+        if run is not None:
+            found = client.run_estimate(run)
+            if as_json:
+                print(as_line(found))
+            elif found.predicted is None:
+                print(f"nothing was expected of run {run}: it was launched by an earlier version")
+            else:
+                _show_estimate(found.predicted, found.achieved)
+            return
+        if file is None and preset is None:
+            raise ServiceError("Nothing to estimate was named.", advice="Name an experiment file, --preset NAME or --run NUMBER.")
+        experiment: dict[str, Any] = {"preset": preset} if preset is not None else {}
+        if file is not None:
+            experiment["config"] = read_yaml(file)
+        made = client.estimate(experiment)
+        if as_json:
+            print(as_line(made))
+        else:
+            _show_estimate(made)
+
+
+def _show_estimate(estimate: Estimate, achieved: Achieved | None = None) -> None:
+    for line in lines(estimate, achieved.model_dump() if achieved else None):
+        print(harmless(line))
 
 
 def runs(

@@ -1,0 +1,72 @@
+"""What one step, and one scoring, ask of a student: a run's settings and the students' behaviour turned into counts of work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from opcod.config import ExperimentConfig
+from opcod.estimation.behaviour import Behaviour
+from opcod.estimation.models import ModelShape
+from opcod.estimation.work import Features, Sampling, Update, sampling_features, update_features
+
+
+@dataclass(frozen=True, slots=True)
+class StepJobs:
+    """The parts of a step; `again` (answers for break and rescue rates) comes once a phase."""
+
+    rollout: Sampling
+    feedback: Sampling
+    again: Sampling
+    update: Update
+
+
+def step_jobs(config: ExperimentConfig, shape: ModelShape, one: Behaviour) -> StepJobs:
+    """One step of a student of this shape."""
+    generation, schedule, feedback = config.generation, config.schedule, config.method.feedback
+    questions, each = schedule.questions_per_step, generation.rollouts
+    rollouts = questions * each
+    measured = min(config.evaluation.break_rescue_questions, questions) * each * one.asked * one.kept
+    grpo = config.method.algorithm == "grpo"
+    return StepJobs(
+        rollout=Sampling(questions, each, one.prompt, one.response, one.longest, generation.batch_size),
+        feedback=Sampling(rollouts * one.asked, 1, one.feedback_prompt, one.feedback, one.feedback_longest, feedback.batch_size),
+        again=Sampling(measured, 1, one.teacher_prompt, one.response, one.longest, generation.batch_size),
+        update=Update(
+            responses=rollouts if grpo else rollouts * one.taught,
+            prompt=one.prompt,
+            response=one.response,
+            teacher_prompt=None if grpo else one.teacher_prompt,
+            micro_batch_tokens=config.compute.micro_batch_tokens,
+            recomputed=config.compute.gradient_checkpointing,
+            trainable=shape.trainable(config.compute.adapters),
+            updates=ceil(questions / (config.optimizer.mini_batch_questions or questions)),
+        ),
+    )
+
+
+def step_features(config: ExperimentConfig, shape: ModelShape, tutor: ModelShape, one: Behaviour) -> dict[str, Features]:
+    """Features of each part of a step, `again` spread over the steps of its phase."""
+    jobs = step_jobs(config, shape, one)
+    again = sampling_features(shape, jobs.again)
+    return {
+        "rollout": sampling_features(shape, jobs.rollout),
+        "feedback": sampling_features(tutor, jobs.feedback),
+        "break_rescue": tuple(value / config.schedule.steps_per_round for value in again),
+        "update": update_features(shape, jobs.update),
+    }
+
+
+def evaluation_job(config: ExperimentConfig, questions: float, one: Behaviour) -> Sampling:
+    """A student's answers to a domain's questions."""
+    return Sampling(questions, config.evaluation.samples, one.prompt, one.response, one.longest, config.generation.batch_size)
+
+
+def evaluation_features(config: ExperimentConfig, questions: int, shapes: list[ModelShape], behaviours: list[Behaviour]) -> Features:
+    """One scoring of every student on every domain: of one student where they work side by side, of all together else."""
+    domains = len(config.domains)
+    each = [
+        sampling_features(shape, evaluation_job(config, questions / domains, one)) for shape, one in zip(shapes, behaviours, strict=True)
+    ]
+    lanes = len(each) if config.compute.side_by_side else 1
+    return tuple(domains * sum(column) / lanes for column in zip(*each, strict=True))
