@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -57,11 +57,7 @@ def train(
     from opcod.sinks import FanOut, JsonLinesSink
     from opcod.training.trainer import train as run
 
-    if file is None and preset is None:
-        raise UserError("No experiment given.", advice=f"Give a YAML file, or --preset with one of {', '.join(preset_names())}.")
-    data = load_preset(preset) if preset else {}
-    if file is not None:
-        data = merge(data, parse_yaml(_read(file)))
+    data = _settings(file, preset)
     for change in changes or ():
         data = merge(data, parse_change(change))
     config = parse_config(data)
@@ -74,6 +70,14 @@ def train(
         console.print(f"Stopped. Go on with the same command; the run is in {folder}.")
     else:
         console.print(f"Done: events, checkpoints and exported students are in {folder}.")
+
+
+def _settings(file: Path | None, preset: str | None) -> dict[str, Any]:
+    """A preset, a file, or the file laid over the preset."""
+    if file is None and preset is None:
+        raise UserError("No experiment given.", advice=f"Give a YAML file, or --preset with one of {', '.join(preset_names())}.")
+    data = load_preset(preset) if preset else {}
+    return merge(data, parse_yaml(_read(file))) if file is not None else data
 
 
 @app.command()
@@ -109,6 +113,51 @@ def import_gguf(
     from opcod.students.gguf import import_gguf as convert
 
     console.print(f"Written to {convert(source, out)}.")
+
+
+@app.command()
+def estimate(
+    file: Annotated[Path | None, typer.Argument(help="YAML configuration.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Built-in configuration to start from.")] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell what an experiment will take on this machine's CPU, from the runs that the package ships."""
+    from opcod.estimation.estimate import estimate as run
+    from opcod.estimation.words import lines
+
+    config = parse_config(_settings(file, preset))
+    made = run(config)
+    for line in [made.model_dump_json()] if json_lines else lines(made):
+        print(harmless(line))
+
+
+@app.command()
+def preflight(
+    file: Annotated[Path | None, typer.Argument(help="YAML configuration.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Built-in configuration to start from.")] = None,
+    questions: Annotated[int | None, typer.Option(min=1, max=256, help="Training questions a student.")] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at an experiment before it is launched: scores, gaps, gates, feedback, self-teacher. A few minutes; nothing is trained."""
+    from opcod.preflight.findings import PreflightSize
+    from opcod.preflight.look import preflight as run
+    from opcod.preflight.words import lines
+
+    size = PreflightSize() if questions is None else PreflightSize(questions=questions)
+    found = run(parse_config(_settings(file, preset)), size, tell=lambda fraction, what: console.print(f"{100 * fraction:3.0f} % {what}"))
+    for line in [found.model_dump_json()] if json_lines else lines(found):
+        print(harmless(line))
+
+
+@app.command()
+def calibrate(
+    out: Annotated[Path | None, typer.Option(help="File to write; default: the package's own measurements.")] = None,
+) -> None:
+    """Measure the runs from which the package estimates what others take, on this machine's CPU. Leave it alone meanwhile."""
+    from opcod.estimation.calibrate import TARGET
+    from opcod.estimation.calibrate import calibrate as run
+
+    run(console.print, out or TARGET)
 
 
 @demo.command("build")
