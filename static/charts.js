@@ -252,13 +252,16 @@ function showFull() {
     figure.replaceWith(holder);
     dialog.append(figure);
   }
+  for (const [kind, panel] of panels) panel.figure.querySelector("[data-do='full']").setAttribute("aria-pressed", String(kind === view.full));
   if (!dialog.open) dialog.showModal();
+  figure.querySelector(".chart-body").focus();
 }
 dialog.addEventListener("close", () => {
   const inside = dialog.querySelector("figure");
   if (inside) holder.replaceWith(inside);
   const was = view.full;
   if (was) view.set({ full: null });
+  inside?.querySelector("[data-do='full']").setAttribute("aria-pressed", "false");
   inside?.querySelector("[data-do='full']").focus();
 });
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from sqlalchemy import func
@@ -138,16 +138,17 @@ def histograms(session: Session, run_id: int, quantity: Quantity, window: Window
     row = StepTallyRow
     window = window.settled(steps_done(session, run_id))
     rows = select(row.student, row.step, row.histograms).where(*_of(run_id, student), *window.conditions(row))
-    groups: dict[tuple[str, int], tuple[list[int], Counter[str]]] = {}
+    groups: dict[tuple[str, int], tuple[list[int], dict[str, int]]] = {}
     for tutee, step, counts in session.exec(rows.order_by(col(row.student), col(row.step))).all():
         if quantity in counts:
-            steps, total = groups.setdefault((tutee, step // window.width), ([], Counter()))
+            steps, total = groups.setdefault((tutee, step // window.width), ([], {}))
             steps.append(step)
-            total.update(counts[quantity])
+            for name, count in counts[quantity].items():
+                total[name] = total.get(name, 0) + count
     items = [Histogram(student=key[0], first=steps[0], last=steps[-1], bins=_bins(total)) for key, (steps, total) in groups.items()]
     return Histograms(quantity=quantity, width=window.width, items=items)
 
 
-def _bins(counts: Counter[str]) -> Sequence[HistogramBin]:
+def _bins(counts: Mapping[str, int]) -> Sequence[HistogramBin]:
     found = sorted((*edges(name), count) for name, count in counts.items())
     return [HistogramBin(low=low, high=high, count=count) for low, high, count in found]

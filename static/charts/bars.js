@@ -58,7 +58,7 @@ export class BarPanel extends Panel {
     for (const bar of this.bars) {
       const [left, right] = [plot.valToPos(bar.low, "x", true), plot.valToPos(bar.high, "x", true)];
       const gap = Math.min(2 * ratio, (right - left) * 0.1);
-      const wide = Math.min(64 * ratio, Math.max(1.5, right - left - 2 * gap));
+      const wide = Math.min(140 * ratio, Math.max(1.5, right - left - 2 * gap));
       const start = (left + right - wide) / 2;
       let below = 0;
       for (const [one, share] of this.shares(bar)) {

@@ -63,7 +63,7 @@ export class HeatPanel extends Panel {
       for (const { from, to, number } of column.bins.values()) {
         const [top, bottom] = to > 0 ? [plot.valToPos(to, "y", true), plot.valToPos(from, "y", true)] : [bbox.top + bbox.height - 5 * devicePixelRatio, bbox.top + bbox.height];
         ctx.fillStyle = faint(hue, 0.06 + 0.62 * Math.sqrt(number / column.total / this.most));
-        ctx.fillRect(Math.floor(left), Math.floor(top), Math.max(1, Math.ceil(right) - Math.floor(left)), Math.max(1, Math.ceil(bottom) - Math.floor(top)));
+        ctx.fillRect(Math.round(left), Math.round(top), Math.max(1, Math.round(right) - Math.round(left)), Math.max(1, Math.round(bottom) - Math.round(top)));
       }
     }
     ctx.restore();

@@ -28,14 +28,15 @@ export class LinePanel extends Panel {
       const line = this.lines[index];
       const stroke = colour(one.token);
       const show = !this.hidden(one.label);
-      const quiet = { show, stroke: "transparent", width: 0, points: { show: false }, spanGaps: true };
+      const bridged = this.view.axis === "time" ? { spanGaps: false, gaps: (plot) => this.pauses(plot, one) } : { spanGaps: true };
+      const quiet = { show, stroke: "transparent", width: 0, points: { show: false }, ...bridged };
       if (line.banded) {
         bands.push({ series: [columns.length + 2, columns.length + 1], fill: faint(stroke, this.smooth ? 0.1 : 0.17) });
         columns.push(line.low, line.high);
         plots.push(quiet, quiet);
       }
       const points = { show: !one.plain && !this.smooth && one.x.length < FEW, size: 6, fill: colour("surface"), stroke };
-      const drawn = { show, spanGaps: true, dash: one.dash ?? [], label: one.label };
+      const drawn = { show, ...bridged, dash: one.dash ?? [], label: one.label };
       if (this.smooth) {
         columns.push(line.mean, line.smooth);
         plots.push({ ...drawn, stroke: faint(stroke, 0.3), width: 1, points: { show: false } }, { ...drawn, stroke, width: 2, points: { show: false } });
@@ -77,6 +78,18 @@ export class LinePanel extends Panel {
     });
     if (this.smooth) line.smooth = ema(line.mean, line.counts, this.smooth);
     return line;
+  }
+
+  // Where time went by in which the student was not taught: no line there. In pixels, for the plot.
+  pauses(plot, one) {
+    if (this.spec.rounds || one.x.length < 4) return [];
+    const steps = one.x.slice(1).map((x, index) => x - one.x[index]);
+    const usual = [...steps].sort((a, b) => a - b)[steps.length >> 1];
+    const found = [];
+    steps.forEach((step, index) => {
+      if (step > 6 * usual) found.push([plot.valToPos(one.x[index], "x", true), plot.valToPos(one.x[index + 1], "x", true)].map(Math.round));
+    });
+    return found;
   }
 
   // ---- the y axis ----

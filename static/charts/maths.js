@@ -46,11 +46,11 @@ export const count = (value) => Math.round(value).toLocaleString("en").replaceAl
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const clockSeconds = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
-const dayClock = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
-// A moment (seconds since 1970) as an axis of this span writes it.
+// A moment (seconds since 1970) as an axis of this span writes it: midnights and long spans by their day.
 export function moment(seconds, span) {
   const date = new Date(seconds * 1000);
-  return (span < 600 ? clockSeconds : span < 86_400 ? clock : span < 6 * 86_400 ? dayClock : day).format(date);
+  if (span >= 6 * 86_400 || (span >= 7200 && date.getHours() === 0 && date.getMinutes() === 0)) return day.format(date);
+  return (span < 600 ? clockSeconds : clock).format(date);
 }
 export const fullMoment = (seconds) => `${day.format(new Date(seconds * 1000))}, ${clockSeconds.format(new Date(seconds * 1000))}`;

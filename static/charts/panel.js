@@ -18,6 +18,8 @@ export const faint = (painted, share) => {
   return painted.startsWith("rgb") ? `rgba(${red}, ${green}, ${blue}, ${share})` : `color-mix(in srgb, ${painted} ${share * 100}%, transparent)`;
 };
 
+const painted = (plot, series) => plot.series[series].stroke(plot, series);
+
 export class Panel {
   constructor(figure, desk) {
     this.figure = figure;
@@ -74,11 +76,11 @@ export class Panel {
     const wide = (_plot, values) => Math.max(44, 16 + 7 * Math.max(0, ...(values ?? []).map((text) => text?.length ?? 0)));
     this.plot = new uPlot({
       ...this.size(),
-      padding: [12, 14, 0, 0],
+      padding: [12, 20, 0, 0],
       legend: { show: false },
       cursor: {
         sync: { key: CROSSHAIR.key, setSeries: false, filters: { pub: (kind) => kind === "mousemove" || kind === "mouseleave", sub: () => true } },
-        points: { size: 7, ...(options.cursorPoints ?? {}) },
+        points: { size: 7, width: 1.5, stroke: painted, fill: painted, ...(options.cursorPoints ?? {}) },
         y: false,
         drag: { x: true, y: false, setScale: false, dist: 4 },
         bind: { dblclick: () => () => { clearTimeout(this.timer); this.desk.zoom(null); return null; } },
@@ -101,7 +103,7 @@ export class Panel {
   xAxis() {
     if (this.view.axis === "time") {
       const spacing = [1, 5, 15, 30, 60, 300, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000];
-      return { incrs: spacing, space: 80, values: (_plot, splits) => splits.map((value) => moment(value, splits.at(-1) - splits[0])) };
+      return { incrs: spacing, space: 64, values: (_plot, splits) => splits.map((value) => moment(value, splits.at(-1) - splits[0])) };
     }
     return { incrs: STEPS, values: (_plot, splits) => splits.map((value) => (Number.isInteger(value) ? (value >= 1e6 ? `${value / 1e6} M` : count(value)) : "")) };
   }
