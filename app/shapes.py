@@ -411,16 +411,96 @@ class ReportTable(Shape):
     scores: list[ReportScore] = Field(description="A line for each student and domain.")
 
 
+class RoundOutcomes(Shape):
+    """What became of a round's feedback."""
+
+    round: int = Field(description="From 1.")
+    outcomes: dict[str, int] = Field(description="Feedbacks by outcome.")
+
+
+class ReportDifficulty(Shape):
+    """How feedback changed answers to questions of one difficulty, all rounds together."""
+
+    difficulty: tuple[int, int] | None = Field(description="Wrong rollouts of n before feedback, inclusive; null for all.")
+    cognizant: bool | None = Field(description="Of tutors whose gap was at most the threshold, or of the others; null for both.")
+    correct_before: int = Field(description="Right answers before feedback.")
+    broken: int = Field(description="Of these, wrong after it.")
+    break_rate: float | None = Field(description="broken / correct_before; null where there were none.")
+    wrong_before: int = Field(description="Wrong answers before feedback.")
+    rescued: int = Field(description="Of these, right after it.")
+    rescue_rate: float | None = Field(description="rescued / wrong_before; null where there were none.")
+
+
+class StepTime(Shape):
+    """How long steps took."""
+
+    seconds: float = Field(description="Mean of a step.")
+    steps: int = Field(description="Over so many.")
+
+
+class ReportStepTime(Shape):
+    """Steps of phases with a tutor, and of phases without."""
+
+    all_steps: StepTime | None = Field(description="Every step; null before the first.")
+    with_feedback: StepTime | None = Field(description="In phases with a tutor; null where there was none.")
+    without_feedback: StepTime | None = Field(description="In phases without one; null where there was none.")
+
+
+class ReferenceScore(Shape):
+    """What the paper measured of a student like this one, before training and after each algorithm."""
+
+    student: str = Field(description="This run's student with the same native domain.")
+    domain: str = Field(description="This run's name of the domain.")
+    initial: float = Field(description="Before training, 0 to 1.")
+    grpo: float = Field(description="After GRPO.")
+    sdpo: float = Field(description="After SDPO.")
+    opcod: float = Field(description="After OPCoD.")
+
+
+class ReferenceBreakRate(Shape):
+    """The paper's break rates at one difficulty."""
+
+    difficulty: tuple[int, int] | None = Field(description="Wrong rollouts of 8 before feedback, inclusive; null for all.")
+    cognizant: float = Field(description="Of cognizant tutors, 0 to 1.")
+    incognizant: float = Field(description="Of incognizant tutors, 0 to 1.")
+
+
+class ReferenceStepTime(Shape):
+    """The paper's time a step, physics and chemistry on 2 x H200, seconds."""
+
+    opcod: float = Field(description="OPCoD, all steps.")
+    sdpo: float = Field(description="SDPO.")
+    with_feedback: float = Field(description="OPCoD, steps with feedback.")
+    without_feedback: float = Field(description="OPCoD, steps without.")
+
+
+class ReportReference(Shape):
+    """What the paper measured; none of it was measured here."""
+
+    source: str = Field(description="Where it stands.")
+    scores: list[ReferenceScore] = Field(description="Table 1, where the run's pair of domains is one of the paper's.")
+    outcomes_first_round: dict[str, float] = Field(description="Table 3: outcome -> share.")
+    outcomes_last_round: dict[str, float] = Field(description="The same of the last round.")
+    break_rates: list[ReferenceBreakRate] = Field(description="By difficulty.")
+    step_seconds: ReferenceStepTime | None = Field(description="Null for other pairs than the paper's.")
+
+
 class Report(Shape):
     """A run in one document."""
 
     run: Run = Field(description="The run itself.")
     table: ReportTable = Field(description="Scores before and after, as in the paper's Table 1.")
+    preset: str | None = Field(description="The preset that its experiment was made from.")
     config: dict[str, Any] = Field(description="The run's own settings.")
+    changed: list[SettingDifference] = Field(description="What differs from the preset, `there`; empty without one.")
     evaluations: list[EvaluationShape] = Field(description="Every score, in order of arrival.")
     gate_decisions: list[GateDecisionShape] = Field(description="Who could tutor in each round.")
     break_rescue: list[BreakRescueShape] = Field(description="How feedback changed answers.")
+    difficulty: list[ReportDifficulty] = Field(description="The same by difficulty, all rounds and tutors together.")
     outcomes: dict[str, int] = Field(description="Feedbacks by outcome.")
+    outcomes_by_round: list[RoundOutcomes] = Field(description="The same round by round.")
+    step_time: ReportStepTime = Field(description="How long steps took, with feedback and without.")
+    reference: ReportReference | None = Field(description="What the paper measured, where the run is made from its preset.")
     history: list[Transition] = Field(description="Every change of its status.")
 
 

@@ -458,14 +458,15 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
 
 def differences(a: ExperimentConfig, b: ExperimentConfig) -> list[tuple[str, Any, Any]]:
     """(dotted path, value in a, value in b) wherever two configurations differ."""
-    left, right = (dict(_leaves(config.model_dump(mode="json"))) for config in (a, b))
+    left, right = (dict(leaves(config.model_dump(mode="json"))) for config in (a, b))
     return [(path, left.get(path), right.get(path)) for path in sorted(left | right) if left.get(path) != right.get(path)]
 
 
-def _leaves(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
+def leaves(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
+    """(dotted path, value) of everything in plain data that has no parts; places in lists are numbers."""
     if isinstance(value, dict | list) and value:
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, below in items:
-            yield from _leaves(below, f"{path}.{key}" if path else str(key))
+            yield from leaves(below, f"{path}.{key}" if path else str(key))
     else:
         yield path, value

@@ -21,6 +21,7 @@ from app.access.shapes import Me, NewTokenShape, TokenShape
 from app.client.errors import ServiceError, no_answer, not_ours, refusal
 from app.client.sse import EventReader
 from app.records import chart_shapes
+from app.records.comparison_shapes import Comparison, Overlay
 from app.webhooks.events import WebhookEvent
 from app.webhooks.shapes import Delivery, DeliveryTry, NewWebhookShape, Webhook
 from opcod.estimation.figures import Estimate
@@ -403,6 +404,16 @@ class AsyncClient:
         """A part of the log: its last bytes, or what follows `after`."""
         wanted = {key: value for key, value in (("after", after), ("limit", limit)) if value is not None}
         return shapes.LogPart.model_validate(await self.request("GET", f"/runs/{run_id}/logs", params=wanted))
+
+    async def compare(self, run_ids: Sequence[int], *, split: Literal["test", "validation"] | None = None) -> Comparison:
+        """Up to 50 runs side by side: what differs, scores, Pareto fronts, numbers of each."""
+        wanted = {"runs": ",".join(map(str, run_ids))} | ({"split": split} if split else {})
+        return Comparison.model_validate(await self.request("GET", "/compare", params=wanted))
+
+    async def compare_curves(self, run_ids: Sequence[int], name: str, *, points: int = 500) -> Overlay:
+        """One curve of many runs on a common grid, and the mean of each configuration."""
+        wanted = {"runs": ",".join(map(str, run_ids)), "name": name, "points": points}
+        return Overlay.model_validate(await self.request("GET", "/compare/curves", params=wanted))
 
     async def report(self, run_id: int, *, compare: Sequence[int] = ()) -> shapes.Report:
         """A run in one document; `compare` adds rows of other runs."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app import shapes
 from app.db import now
 from app.records import queries
-from app.tables import AttemptRow, EvaluationRow, ExperimentRow
-from opcod.config import differences, parse_config
+from app.records.paper_figures import reference
+from app.tables import AttemptRow, EvaluationRow, ExchangeRow, ExperimentRow, MetricRow, PhaseRow
+from opcod.config import differences, load_preset, parse_config, preset_names
+from opcod.types import FeedbackOutcome
 
 EVERYTHING = 100_000
 MOST_COMPARED = 20
+OUTCOMES: tuple[FeedbackOutcome, ...] = get_args(FeedbackOutcome)
 LEFT_OUT = ("name",)
 """Settings whose difference means nothing."""
 Split = Literal["test", "validation"]
@@ -28,14 +33,24 @@ def report(session: Session, run_id: int, *, compare: Sequence[int] = ()) -> sha
     """
     run = queries.run(session, run_id)
     others = [queries.run(session, other) for other in dict.fromkeys(compare) if other != run_id]
+    experiment = queries.experiment(session, run.experiment_id)
+    gates = queries.gate_decisions(session, run_id, limit=EVERYTHING).items
+    breaks = queries.break_rescues(session, run_id, limit=EVERYTHING).items
+    by_round = _outcomes_by_round(session, run_id)
     return shapes.Report(
         run=run,
         table=table(session, run, others),
-        config=queries.experiment(session, run.experiment_id).config,
+        preset=experiment.preset,
+        config=experiment.config,
+        changed=_changed(experiment),
         evaluations=queries.evaluations(session, run_id, limit=EVERYTHING).items,
-        gate_decisions=queries.gate_decisions(session, run_id, limit=EVERYTHING).items,
-        break_rescue=queries.break_rescues(session, run_id, limit=EVERYTHING).items,
-        outcomes=queries.outcomes(session, run_id),
+        gate_decisions=gates,
+        break_rescue=breaks,
+        difficulty=_by_difficulty(breaks, gates),
+        outcomes=_total(by_round),
+        outcomes_by_round=by_round,
+        step_time=_step_time(session, run),
+        reference=reference(experiment.preset, {student.name: student.native_domain for student in run.students}, run.domains),
         history=queries.transitions(session, run_id, limit=EVERYTHING).items,
     )
 
@@ -71,6 +86,87 @@ def table(session: Session, run: shapes.Run, others: Sequence[shapes.Run]) -> sh
         )
     columns = [_column(session, one, configs[run.id], configs[one.id]) for one in runs]
     return shapes.ReportTable(split=split, runs=columns, scores=scores)
+
+
+def _changed(experiment: shapes.Experiment) -> list[shapes.SettingDifference]:
+    """What the experiment has otherwise than its preset."""
+    if experiment.preset not in preset_names():
+        return []
+    found = differences(parse_config(experiment.config), parse_config(load_preset(experiment.preset or "")))
+    return [shapes.SettingDifference(setting=path, here=mine, there=theirs) for path, mine, theirs in found if path not in LEFT_OUT]
+
+
+def _outcomes_by_round(session: Session, run_id: int) -> list[shapes.RoundOutcomes]:
+    counted = select(ExchangeRow.round, ExchangeRow.outcome, func.count())
+    counted = counted.where(col(ExchangeRow.run_id) == run_id, col(ExchangeRow.outcome).is_not(None))
+    rounds: defaultdict[int, dict[str, int]] = defaultdict(dict)
+    for number, outcome, count in session.exec(counted.group_by(col(ExchangeRow.round), col(ExchangeRow.outcome))).all():
+        rounds[number][outcome or ""] = count
+    return [shapes.RoundOutcomes(round=number, outcomes=rounds[number]) for number in sorted(rounds)]
+
+
+def _total(rounds: Sequence[shapes.RoundOutcomes]) -> dict[str, int]:
+    total: defaultdict[str, int] = defaultdict(int)
+    for one in rounds:
+        for outcome, count in one.outcomes.items():
+            total[outcome] += count
+    return dict(total)
+
+
+def _by_difficulty(breaks: Sequence[shapes.BreakRescueShape], gates: Sequence[shapes.GateDecisionShape]) -> list[shapes.ReportDifficulty]:
+    """Counts of all rounds, tutees and tutors summed up: of all tutors, of cognizant ones and of the others, where both occur."""
+    cognizant = {(gate.round, gate.tutor): gate.cognizant for gate in gates}
+    sums: dict[tuple[bool | None, tuple[int, int] | None], list[int]] = {}
+    for one in breaks:
+        counts = (one.correct_before, one.broken, one.wrong_before, one.rescued)
+        for whose in {None, cognizant.get((one.round, one.tutor))}:
+            total = sums.setdefault((whose, one.difficulty), [0, 0, 0, 0])
+            total[:] = (before + count for before, count in zip(total, counts, strict=True))
+    both = {whose for whose, _ in sums} >= {True, False}
+    found = []
+    for (whose, difficulty), (right, broken, wrong, rescued) in sorted(sums.items(), key=_order):
+        if whose is None or both:
+            found.append(
+                shapes.ReportDifficulty(
+                    difficulty=difficulty,
+                    cognizant=whose,
+                    correct_before=right,
+                    broken=broken,
+                    break_rate=broken / right if right else None,
+                    wrong_before=wrong,
+                    rescued=rescued,
+                    rescue_rate=rescued / wrong if wrong else None,
+                )
+            )
+    return found
+
+
+def _order(item: tuple[tuple[bool | None, tuple[int, int] | None], object]) -> tuple[int, tuple[int, int]]:
+    """All tutors, then cognizant ones, then the others; all difficulties, then from easy to hard."""
+    whose, difficulty = item[0]
+    return {None: 0, True: 1, False: 2}[whose], difficulty or (-1, -1)
+
+
+def _step_time(session: Session, run: shapes.Run) -> shapes.ReportStepTime:
+    """Mean seconds of a step: in all phases, in those with a tutor, and in those without."""
+    names = {f"{student.name}/timing_s/step": student.name for student in run.students}
+    rows = select(MetricRow.name, MetricRow.round, func.sum(MetricRow.value), func.count())
+    rows = rows.where(col(MetricRow.run_id) == run.id, col(MetricRow.name).in_(list(names)))
+    phases = session.exec(select(PhaseRow.round, PhaseRow.tutee, PhaseRow.tutors).where(col(PhaseRow.run_id) == run.id)).all()
+    tutored = {(number, tutee): bool(tutors) for number, tutee, tutors in phases}
+    sums: defaultdict[bool, list[float]] = defaultdict(lambda: [0.0, 0])
+    for name, number, seconds, steps in session.exec(rows.group_by(col(MetricRow.name), col(MetricRow.round))).all():
+        total = sums[tutored.get((number, names[name]), False)]
+        total[0] += seconds
+        total[1] += steps
+    parts = {kind: shapes.StepTime(seconds=seconds / steps, steps=int(steps)) for kind, (seconds, steps) in sums.items() if steps}
+    whole = sum(part.steps for part in parts.values())
+    mean = sum(part.seconds * part.steps for part in parts.values()) / whole if whole else 0.0
+    return shapes.ReportStepTime(
+        all_steps=shapes.StepTime(seconds=mean, steps=whole) if whole else None,
+        with_feedback=parts.get(True),
+        without_feedback=parts.get(False),
+    )
 
 
 def _column(session: Session, run: shapes.Run, here: dict[str, Any], there: dict[str, Any]) -> shapes.ReportRun:

@@ -26,7 +26,7 @@ def summarise(session: Session, rows: Sequence[RunRow]) -> list[shapes.Run]:
     """Runs with all that their shape gathers from other tables, in a fixed number of queries."""
     ids = [row.id for row in rows]
     made_from = experiments(session, (row.experiment_id for row in rows))
-    scored = _measured(session, ids)
+    scored = first_and_newest(session, ids)
     gates = latest_gates(session, ids)
     waits = any(row.status == "queued" for row in rows)
     positions = {row.id: place for place, row in enumerate(queued(session), start=1)} if waits else {}
@@ -58,7 +58,7 @@ def latest_gates(session: Session, run_ids: Sequence[int | None]) -> dict[tuple[
     }
 
 
-def _measured(session: Session, run_ids: Sequence[int | None]) -> dict[int, list[EvaluationRow]]:
+def first_and_newest(session: Session, run_ids: Sequence[int | None]) -> dict[int, list[EvaluationRow]]:
     """Run -> of each student's evaluations on each split the first and the newest, in order of arrival: a long run has thousands."""
     first, last = func.min(col(EvaluationRow.id)), func.max(col(EvaluationRow.id))
     begun = col(EvaluationRow.round) == 0

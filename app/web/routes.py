@@ -12,6 +12,7 @@ from app.templating import render
 from app.web import (
     access_routes,
     api_page,
+    compare_routes,
     inspect_routes,
     launch_routes,
     queue_routes,
@@ -30,6 +31,7 @@ router.include_router(launch_routes.router)
 router.include_router(inspect_routes.router)
 router.include_router(queue_routes.router)
 router.include_router(sweep_routes.router)
+router.include_router(compare_routes.router)
 router.include_router(api_page.router)
 router.include_router(access_routes.router)
 router.include_router(settings_routes.router)

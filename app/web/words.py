@@ -43,6 +43,8 @@ WORDS = _words(
     ("Break", "A correct answer that turns wrong once the tutee has read the feedback."),
     ("Rescue", "A wrong answer that turns correct once the tutee has read the feedback."),
     ("Self-teacher", "A moving average of the tutee that is shown a solution and the kept feedback; the tutee learns to match it."),
+    ("Pareto-best", "No other is at least as good on every domain and better on one. Intervals may still overlap."),
+    ("Pareto plane", "Two domains as axes: what lies right of and above a point is better on both."),
     ("Mutual Pareto improvement", "Every student ends no worse on any domain and better on at least one."),
     ("Rollout", "One answer that the tutee samples to a question."),
     ("Divergence", "How far the student's next-token distribution is from the self-teacher's, in nats a token."),

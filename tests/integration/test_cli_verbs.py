@@ -109,6 +109,8 @@ def test_records_as_tables_and_as_json(call: Call, told: int, tmp_path: Path) ->
     assert "| s1 | facts |" in call("report", told)
     assert r"\toprule" in call("report", told, "--format", "latex")
     assert objects(call("report", told, "--json"))[0]["table"]["split"] == "test"
+    assert "Pareto-best" in call("compare", told)
+    assert objects(call("compare", told, "--json"))[0]["runs"][0]["run_id"] == told
     for name, what in (("e.jsonl", "exchanges"), ("e.parquet", "exchanges"), ("m.csv", "metrics")):
         assert "bytes" in call("export", told, tmp_path / name, "--what", what)
         assert (tmp_path / name).stat().st_size > 0
@@ -170,6 +172,8 @@ def test_the_typed_client_over_the_wire(studio: tuple[str, Engine, Path], told: 
         assert client.labels(first.id) == []
         assert [event.kind for event in client.follow(told)][-1] == "status_changed"
         assert client.report(told).table.runs[0].run_id == told
+        assert client.compare([told]).scores[0].latest[0] == client.report(told).table.scores[0].latest[0]
+        assert client.compare_curves([told], "s1/train/loss").x
         assert client.check({"preset": "tiny"}).valid
 
 

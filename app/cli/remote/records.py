@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ import typer
 
 from app.cli.remote.output import DEFAULT_URL, AsJson, Client, Columns, Limit, RunNumber, Token, Url, as_line, percent, show_items
 from app.client.asynchronous import ENDED
+from app.records.comparison_shapes import ComparedRun, ComparedScore
 from opcod.plain_text import harmless
 
 FOLLOW_SECONDS = 1.0
@@ -159,6 +161,33 @@ def report(
             print(as_line(client.report(run, compare=compare or ())))
         else:
             print(harmless(client.report_text(run, format, compare=compare or ()), keep="\n"), end="")
+
+
+def compare(
+    runs: Annotated[list[int], typer.Argument(metavar="RUN...", min=1, help="Numbers of up to 50 runs.")],
+    split: Annotated[Literal["test", "validation"] | None, typer.Option(help="On which questions; as it fits all runs otherwise.")] = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the newest scores of several runs side by side; with --json all that differs between them."""
+    with Client(url, token=token) as client:
+        found = client.compare(runs, split=split)
+    if as_json:
+        print(as_line(found))
+        return
+
+    def score(line: ComparedScore, run: ComparedRun) -> str:
+        return percent(one.score if (one := line.latest[found.runs.index(run)]) else None)
+
+    columns: Columns = {
+        "run": lambda run: f"{run.run_id}: {run.name}",
+        "configuration": lambda run: found.groups[run.group].label,
+        **{f"{line.student} {line.domain}": partial(score, line) for line in found.scores},
+        "Pareto-best": lambda run: {True: "yes", False: "no", None: ""}[run.front],
+        "mutual": lambda run: {True: "yes", False: "no", None: ""}[run.mutual_improvement],
+    }
+    show_items(found.runs, columns, as_json)
 
 
 def export(

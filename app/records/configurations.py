@@ -1,0 +1,77 @@
+"""Which runs share a configuration, and what sets configurations apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from opcod.config import leaves, parse_config
+
+BESIDE = (
+    "name",
+    "seed",
+    "recording.",
+    "compute.device",
+    "compute.gpu_memory_gib",
+    "compute.gpus",
+    "compute.threads",
+    "compute.side_by_side",
+)
+"""Settings in which runs of one configuration may differ: what they are called, chance, what is kept, and where they ran."""
+LABEL_PARTS = 3
+LONGEST_LABEL = 80
+_MISSING = object()
+
+
+def flat(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Dotted path -> value, defaults of today included, as all runs are read by the same rules. Not to be changed."""
+    return _flat(json.dumps(config, sort_keys=True))
+
+
+@lru_cache(maxsize=1000)
+def _flat(text: str) -> Mapping[str, Any]:
+    return dict(leaves(parse_config(json.loads(text)).model_dump(mode="json")))
+
+
+def sets_apart(path: str) -> bool:
+    """Whether another value of this setting makes another configuration."""
+    return not path.startswith(BESIDE)
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Paths of the settings that are not the same everywhere, but for names; those that make other configurations first."""
+    paths = {path for config in configs for path in config if path != "name"}
+    found = [path for path in paths if any(config.get(path, _MISSING) != configs[0].get(path, _MISSING) for config in configs)]
+    return sorted(found, key=lambda path: (not sets_apart(path), path != "method.algorithm", path))
+
+
+def grouped(configs: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """Places of configurations that are the same but for what stands beside, in order of first appearance."""
+    groups: dict[str, list[int]] = {}
+    for place, config in enumerate(configs):
+        groups.setdefault(json.dumps({path: value for path, value in config.items() if sets_apart(path)}, sort_keys=True), []).append(place)
+    return list(groups.values())
+
+
+def label(config: Mapping[str, Any], paths: Sequence[str]) -> str:
+    """A configuration in a few words, by the settings in which it differs from others."""
+    if not paths:
+        return "One configuration"
+    parts = [_part(path, config.get(path)) for path in paths[:LABEL_PARTS]]
+    whole = ", ".join(parts) + (f" and {len(paths) - LABEL_PARTS} more" if len(paths) > LABEL_PARTS else "")
+    return whole if len(whole) <= LONGEST_LABEL else f"{whole[: LONGEST_LABEL - 1]}…"
+
+
+def text_of(value: Any, longest: int = 40) -> str:
+    """A setting's value as people read it, on one line."""
+    words = {None: "–", True: "yes", False: "no"}
+    text = words[value] if value is None or isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _part(path: str, value: Any) -> str:
+    name = path.rpartition(".")[2].replace("_", " ")
+    return {"opcod": "OPCoD"}.get(str(value), str(value).upper()) if path == "method.algorithm" else f"{name} {text_of(value, 24)}"
