@@ -85,7 +85,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SecurityHeaders, private=settings.auth == "password", https=settings.public_url.startswith("https://"))
     app.add_middleware(Observe, log_requests=settings.log_requests)  # the outermost: refusals are measured too
     api = APIRouter(prefix=API, responses=problems.RESPONSES)
-    for part in (experiments, runs, compare, sweeps, records, charts, storage, exchanges, stream, library, health, metrics, access, webhooks):
+    for part in (
+        experiments,
+        runs,
+        compare,
+        sweeps,
+        records,
+        charts,
+        storage,
+        exchanges,
+        stream,
+        library,
+        health,
+        metrics,
+        access,
+        webhooks,
+    ):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(metrics.router, include_in_schema=False)  # where Prometheus looks by itself

@@ -605,6 +605,67 @@ class DomainShape(Shape):
     created_at: datetime = Field(description="When it was made.")
 
 
+class DataFinding(Shape):
+    """One thing about a domain's data."""
+
+    kind: str = Field(description="`unanswerable`, `test_in_train`, `duplicates`, `imbalance`, `long_prompts`, ...")
+    severity: Literal["stops", "warns", "notes"] = Field(description="`stops`: no run can use the data as they are.")
+    message: str = Field(description="What, and how often.")
+    advice: str = Field(description="What to do about it.")
+    count: int = Field(description="How many rows or questions it concerns.")
+    examples: list[str] = Field(description="Where: some ids or lines.")
+
+
+class SplitShape(Shape):
+    """What a split of a domain holds; lengths are in characters of the prompt."""
+
+    split: Literal["train", "validation", "test"] = Field(description="Which one.")
+    source: str = Field(description="Where its rows come from.")
+    rows: int = Field(description="Rows in the source.")
+    usable: int = Field(description="Of these, with a prompt and an answer that the verifier can check.")
+    answers: list[tuple[str, int]] = Field(description="The most frequent answers, with their counts.")
+    distinct_answers: int = Field(description="How many different ones there are.")
+    majority: float | None = Field(description="Score of always giving the most frequent answer.")
+    length_median: float | None = Field(description="Of the prompts.")
+    length_max: int | None = Field(description="Of the longest prompt.")
+    with_solution: int = Field(description="Questions with a worked solution, which fine-tuning can use.")
+
+
+class DomainQuestion(Shape):
+    """A question of a domain."""
+
+    id: str = Field(description="Its id within the domain.")
+    prompt: str = Field(description="As a student sees it.")
+    answer: str = Field(description="The reference answer.")
+
+
+class DomainCheck(Shape):
+    """What is in a domain's files, and what is wrong with them."""
+
+    domain: DomainShape = Field(description="The domain.")
+    readable_here: bool = Field(
+        description="False: its sources are the hub's, or lie where this server may not look; a worker checks them as a run starts."
+    )
+    usable: bool | None = Field(description="Whether a run can use the data as they are; null where they could not be read here.")
+    splits: list[SplitShape] = Field(description="Train, validation, test.")
+    findings: list[DataFinding] = Field(description="What stops a run first.")
+    sample: list[DomainQuestion] = Field(description="The first usable training questions.")
+
+
+class StudentCheck(Shape):
+    """Whether a student can be loaded, as far as its files tell."""
+
+    student: StudentShape = Field(description="The student.")
+    state: Literal["whole", "hub", "missing", "hidden"] = Field(
+        description="`whole`: its folder is complete. `hub`: to be fetched by a worker. `missing`: `message` says what is wrong. "
+        "`hidden`: it lies where this server may not look."
+    )
+    message: str | None = Field(description="What is wrong, in words.")
+    advice: str | None = Field(description="What to do.")
+    vocabulary: int | None = Field(description="Tokens that it knows, where its configuration says.")
+    size_bytes: int | None = Field(description="Of its folder's files.")
+
+
 class Worker(Shape):
     """A worker that was heard of in the last half minute."""
 

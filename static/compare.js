@@ -21,7 +21,7 @@ function remember() {
   put("smooth", state.smooth ? String(state.smooth) : "");
   put("hide", [...state.off].join(","));
   for (const axis of ["step", "round"]) put(`zoom-${axis}`, state.zoom[axis] ? state.zoom[axis].map((value) => Number(value.toPrecision(4))).join("~") : "");
-  history.replaceState(history.state, "", here.href.replaceAll("%2C", ","));
+  history.replaceState(history.state, "", here.href.replaceAll("%2C", ",").replaceAll("%2F", "/"));
 }
 
 // ---- colours: tokens of the style sheet, resolved for the canvas ----
@@ -32,7 +32,7 @@ const colour = (token) => {
   probe.style.color = `var(--${token})`;
   return getComputedStyle(probe).color;
 };
-const faint = (text, alpha) => text.replace(/^rgba?\(([^)]+?)(?:,\s*[\d.]+)?\)$/, (_whole, parts) => `rgba(${parts}, ${alpha})`);
+const faint = (text, alpha) => `rgba(${text.match(/[\d.]+/g).slice(0, 3).join(", ")}, ${alpha})`;
 const short = (value) => (value === null || value === undefined ? "–" : Math.abs(value) >= 1000 ? value.toLocaleString("en", { maximumFractionDigits: 0 }) : Number(value.toPrecision(3)).toString());
 
 // Exponential moving average without the pull towards its first value (as Adam corrects its moments); gaps stay gaps.

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Path
 
 from app import shapes
 from app.api.conditional import POLLED, ConditionalRoute
-from app.api.dependencies import CurrentSettings, Cursor, Limit, Reader
+from app.api.dependencies import LARGEST_ID, CurrentSettings, Cursor, Limit, Reader
 from app.lifecycle import workers
 from app.records import queries
+from app.records.library_checks import check_domain, check_student
+
+DomainId = Annotated[int, Path(description="The domain's id.", ge=1, le=LARGEST_ID)]
+StudentId = Annotated[int, Path(description="The student's id.", ge=1, le=LARGEST_ID)]
 
 router = APIRouter(tags=["library"], route_class=ConditionalRoute)
 
@@ -29,6 +35,18 @@ def student_list(
 def domain_list(session: Reader, cursor: Cursor = None, limit: Limit = 50) -> shapes.Listing[shapes.DomainShape]:
     """Domains that experiments named, newest first."""
     return queries.domains(session, before=queries.cursor(cursor), limit=limit)
+
+
+@router.get("/domains/{domain_id}/check")
+def domain_check(domain_id: DomainId, session: Reader) -> shapes.DomainCheck:
+    """What is in a domain's files, read now: counts, answers, lengths, and what is wrong with them."""
+    return check_domain(session, domain_id)
+
+
+@router.get("/students/{student_id}/check")
+def student_check(student_id: StudentId, session: Reader, settings: CurrentSettings) -> shapes.StudentCheck:
+    """Whether a student can be loaded, as far as its files tell now."""
+    return check_student(session, student_id, settings.runs_folder)
 
 
 @router.get("/workers", **POLLED)

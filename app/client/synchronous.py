@@ -402,6 +402,14 @@ class Client:
         wanted = {key: value for key, value in (("after", after), ("limit", limit)) if value is not None}
         return shapes.LogPart.model_validate(self.request("GET", f"/runs/{run_id}/logs", params=wanted))
 
+    def check_domain(self, domain_id: int) -> shapes.DomainCheck:
+        """What is in a domain's files, and what is wrong with them."""
+        return shapes.DomainCheck.model_validate(self.request("GET", f"/domains/{domain_id}/check"))
+
+    def check_student(self, student_id: int) -> shapes.StudentCheck:
+        """Whether a student can be loaded, as far as its files tell."""
+        return shapes.StudentCheck.model_validate(self.request("GET", f"/students/{student_id}/check"))
+
     def compare(self, run_ids: Sequence[int], *, split: Literal["test", "validation"] | None = None) -> Comparison:
         """Up to 50 runs side by side: what differs, scores, Pareto fronts, numbers of each."""
         wanted = {"runs": ",".join(map(str, run_ids))} | ({"split": split} if split else {})

@@ -80,11 +80,11 @@ def _check_vocabulary(config: ExperimentConfig, student: StudentConfig) -> None:
 def _domain_faults(domains: Sequence[DomainConfig]) -> list[Fault]:
     """The faults of all domains; where each is right by itself, of their standing together."""
     together: list[Fault] = []
-    if all(_readable(domain) for domain in domains):
+    if all(readable(domain) for domain in domains):
         together = _faults([("domains", partial(load_domains, domains))])
         if not together:
             return []
-    alone = [(f"domains.{index}", partial(load_domain, domain)) for index, domain in enumerate(domains) if _readable(domain)]
+    alone = [(f"domains.{index}", partial(load_domain, domain)) for index, domain in enumerate(domains) if readable(domain)]
     return _faults(alone) or together
 
 
@@ -98,7 +98,7 @@ def _faults(checks: Iterable[tuple[str, Callable[[], object]]]) -> list[Fault]:
     return faults
 
 
-def _readable(domain: DomainConfig) -> bool:
+def readable(domain: DomainConfig) -> bool:
     """Whether the domain's sources can be read in this process."""
     sources = [split_slice(source)[0] for source in (domain.train, domain.validation, domain.test)]
     parquet = find_spec("pyarrow") is not None

@@ -54,6 +54,12 @@ def faults(config: ExperimentConfig) -> list[Fault]:
     return [Fault(field, "That lies outside of the folders that may be used here.", _advice(folders)) for field in outside]
 
 
+def may_read(source: str, *, is_model: bool = False) -> bool:
+    """Whether the bounds let a domain's source, or a student's model, be looked at."""
+    folders = _bounds.get()
+    return folders is None or _allowed(split_slice(source)[0], folders, is_model=is_model)
+
+
 def _allowed(source: str, folders: Sequence[Path], *, is_model: bool) -> bool:
     if source.startswith("demo:") or (source.startswith("hub:") and not is_model):
         return True

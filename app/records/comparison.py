@@ -144,7 +144,7 @@ def comparison(session: Session, ids: Sequence[int], split: Split | None = None)
 def _split(runs: Sequence[shapes.Run], measured: Mapping[int, Sequence[EvaluationRow]]) -> Split:
     """Test questions where every run that has any score was tested after training; else what all of them have."""
     scored = [run for run in runs if measured.get(run.id)]
-    return "test" if scored and all(student.scores.final for run in scored for student in run.students) else "validation"
+    return "test" if scored and all(any(student.scores.final for student in run.students) for run in scored) else "validation"
 
 
 def _scores(

@@ -12,7 +12,8 @@ from sqlmodel import Session, col, select
 
 from app import shapes
 from app.records.comparison_shapes import ComparedNumber, ComparedScore
-from app.tables import BreakRescueRow, ExchangeRow, GateDecisionRow, MetricRow, StepRow
+from app.records.tallies import OUTCOMES
+from app.tables import BreakRescueRow, GateDecisionRow, MetricRow, StepRow, StepTallyRow
 
 Values = dict[int, float]
 """Run -> its value; runs that have none are left out."""
@@ -88,12 +89,11 @@ def _of_time(runs: Sequence[shapes.Run], seconds: Mapping[int, float]) -> list[C
 
 
 def _of_feedback(session: Session, ids: Sequence[int]) -> list[ComparedNumber]:
-    counts: defaultdict[int, dict[str, int]] = defaultdict(dict)
-    outcomes = select(ExchangeRow.run_id, ExchangeRow.outcome, func.count())
-    outcomes = outcomes.where(col(ExchangeRow.run_id).in_(ids), col(ExchangeRow.outcome).is_not(None))
-    for run_id, outcome, count in session.exec(outcomes.group_by(col(ExchangeRow.run_id), col(ExchangeRow.outcome))).all():
-        counts[run_id][outcome or ""] = count
-    kept = {run_id: 100 * of.get("kept", 0) / sum(of.values()) for run_id, of in counts.items()}
+    tally: Any = StepTallyRow
+    kinds = [func.sum(getattr(tally, outcome)) for outcome in OUTCOMES]
+    counted = select(tally.run_id, *kinds).where(tally.run_id.in_(ids)).group_by(tally.run_id)
+    counts = {run_id: dict(zip(OUTCOMES, sums, strict=True)) for run_id, *sums in session.exec(counted).all()}
+    kept = {run_id: float(100 * of["kept"] / sum(of.values())) for run_id, of in counts.items() if sum(of.values())}
     row = BreakRescueRow
     changed = select(row.run_id, row.broken, row.correct_before, row.rescued, row.wrong_before)  # type: ignore[call-overload]
     totals: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])

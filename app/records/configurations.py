@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 from opcod.config import leaves, parse_config
+from opcod.errors import ConfigError
 
 BESIDE = (
     "name",
@@ -32,7 +34,16 @@ def flat(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=1000)
 def _flat(text: str) -> Mapping[str, Any]:
-    return dict(leaves(parse_config(json.loads(text)).model_dump(mode="json")))
+    data = json.loads(text)
+    with suppress(ConfigError):  # of a version that took what this one refuses: as it stands
+        data = parse_config(data).model_dump(mode="json")
+    return dict(leaves(data))
+
+
+def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(dotted path, value here, value there) wherever two stored configurations differ."""
+    left, right = flat(here), flat(there)
+    return [(path, left.get(path), right.get(path)) for path in sorted({*left, *right}) if left.get(path) != right.get(path)]
 
 
 def sets_apart(path: str) -> bool:

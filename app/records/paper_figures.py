@@ -50,7 +50,7 @@ def reference(preset: str | None, students: Mapping[str, str | None], domains: S
         row = _TABLE_1.get((pair, _plain(native or "")), {})
         for domain, name in known.items():
             if name in row:
-                initial, grpo, sdpo, opcod = (value / 100 for value in row[name])
+                initial, grpo, sdpo, opcod = (round(value / 100, 4) for value in row[name])
                 scores.append(ReferenceScore(student=student, domain=domain, initial=initial, grpo=grpo, sdpo=sdpo, opcod=opcod))
     return ReportReference(
         source=SOURCE,

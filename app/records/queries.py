@@ -26,7 +26,6 @@ from app.tables import (
     EvaluationRow,
     EventRow,
     ExperimentRow,
-    FeedbackRow,
     GateDecisionRow,
     MetricRow,
     RunRow,
@@ -138,12 +137,6 @@ def queue(session: Session, *, after: str | None = None, limit: int | None = Non
     return shapes.Listing(items=summarise(session, shown), next_cursor=place_of(shown[-1]) if len(found) > len(shown) else None)
 
 
-def outcomes(session: Session, run_id: int) -> dict[str, int]:
-    """Feedbacks of the run by outcome."""
-    counted = select(FeedbackRow.outcome, func.count()).where(col(FeedbackRow.run_id) == run_id).group_by(col(FeedbackRow.outcome))
-    return {outcome: count for outcome, count in session.exec(counted).all()}
-
-
 def transitions(
     session: Session, run_id: int, *, after: int | None = None, newest_first: bool = False, limit: int = 1000
 ) -> shapes.Listing[shapes.Transition]:
@@ -245,6 +238,24 @@ def domains(session: Session, *, before: int | None = None, limit: int = 50) -> 
     if before is not None:
         rows = rows.where(col(DomainRow.id) < before)
     return _page(session, rows, limit, shapes.DomainShape)
+
+
+def domain_row(session: Session, domain_id: int) -> DomainRow:
+    """One domain as it is stored.
+
+    Raises:
+        NotFound
+    """
+    return _get(session, DomainRow, domain_id, "domain")
+
+
+def student_row(session: Session, student_id: int) -> StudentRow:
+    """One student as it is stored.
+
+    Raises:
+        NotFound
+    """
+    return _get(session, StudentRow, student_id, "student")
 
 
 def _get(session: Session, table: type[R], key: int, what: str) -> R:

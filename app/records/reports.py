@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
@@ -12,14 +12,14 @@ from sqlmodel import Session, col, select
 from app import shapes
 from app.db import now
 from app.records import queries
+from app.records.configurations import differences
 from app.records.paper_figures import reference
-from app.tables import AttemptRow, EvaluationRow, ExchangeRow, ExperimentRow, MetricRow, PhaseRow
-from opcod.config import differences, load_preset, parse_config, preset_names
-from opcod.types import FeedbackOutcome
+from app.records.tallies import OUTCOMES
+from app.tables import AttemptRow, EvaluationRow, ExperimentRow, MetricRow, PhaseRow, StepTallyRow
+from opcod.config import load_preset, preset_names
 
 EVERYTHING = 100_000
 MOST_COMPARED = 20
-OUTCOMES: tuple[FeedbackOutcome, ...] = get_args(FeedbackOutcome)
 LEFT_OUT = ("name",)
 """Settings whose difference means nothing."""
 Split = Literal["test", "validation"]
@@ -92,17 +92,16 @@ def _changed(experiment: shapes.Experiment) -> list[shapes.SettingDifference]:
     """What the experiment has otherwise than its preset."""
     if experiment.preset not in preset_names():
         return []
-    found = differences(parse_config(experiment.config), parse_config(load_preset(experiment.preset or "")))
+    found = differences(experiment.config, load_preset(experiment.preset or ""))
     return [shapes.SettingDifference(setting=path, here=mine, there=theirs) for path, mine, theirs in found if path not in LEFT_OUT]
 
 
 def _outcomes_by_round(session: Session, run_id: int) -> list[shapes.RoundOutcomes]:
-    counted = select(ExchangeRow.round, ExchangeRow.outcome, func.count())
-    counted = counted.where(col(ExchangeRow.run_id) == run_id, col(ExchangeRow.outcome).is_not(None))
-    rounds: defaultdict[int, dict[str, int]] = defaultdict(dict)
-    for number, outcome, count in session.exec(counted.group_by(col(ExchangeRow.round), col(ExchangeRow.outcome))).all():
-        rounds[number][outcome or ""] = count
-    return [shapes.RoundOutcomes(round=number, outcomes=rounds[number]) for number in sorted(rounds)]
+    row: Any = StepTallyRow
+    sums = select(row.round, *(func.sum(getattr(row, name)) for name in OUTCOMES)).where(row.run_id == run_id)
+    rounds = session.exec(sums.group_by(row.round).order_by(row.round)).all()
+    told = [(number, {name: int(count) for name, count in zip(OUTCOMES, counts, strict=True) if count}) for number, *counts in rounds]
+    return [shapes.RoundOutcomes(round=number, outcomes=outcomes) for number, outcomes in told if outcomes]
 
 
 def _total(rounds: Sequence[shapes.RoundOutcomes]) -> dict[str, int]:
@@ -170,7 +169,7 @@ def _step_time(session: Session, run: shapes.Run) -> shapes.ReportStepTime:
 
 
 def _column(session: Session, run: shapes.Run, here: dict[str, Any], there: dict[str, Any]) -> shapes.ReportRun:
-    found = differences(parse_config(here), parse_config(there))
+    found = differences(here, there)
     return shapes.ReportRun(
         run_id=run.id,
         name=run.name,

@@ -13,6 +13,7 @@ from app import shapes
 from app.records import configurations, queries, reports
 from app.records.comparison import known
 from app.records.report_text import range_of
+from app.records.tallies import OUTCOMES
 from app.tables import SweepPointRow
 from app.web.contexts import hue_of
 from app.web.plots import Axis, Tick, axis
@@ -70,10 +71,10 @@ class Piece:
     """A part of a bar, in thousandths of its width."""
 
     name: str
-    label: str
     x: int
     width: int
-    share: float
+    share: float | None
+    """None where nothing is told of it."""
     count: int
 
 
@@ -269,9 +270,7 @@ def _outcomes(report: shapes.Report) -> tuple[OutcomeBar, ...]:
     counted = [("all rounds", report.outcomes)]
     if len(rounds) > 1:
         counted += [(f"round {rounds[0].round}", rounds[0].outcomes), (f"round {rounds[-1].round}", rounds[-1].outcomes)]
-    order = [
-        name for name in reports.OUTCOMES if name in report.outcomes or (report.reference and name in report.reference.outcomes_first_round)
-    ]
+    order = [name for name in OUTCOMES if name in report.outcomes or (report.reference and name in report.reference.outcomes_first_round)]
     bars = []
     for label, counts in counted:
         whole = sum(counts.values())
@@ -291,7 +290,8 @@ def _pieces(order: Sequence[str], shares: dict[str, float], counts: dict[str, in
         share = shares.get(name, 0.0)
         start = round(BAR * place)
         place += share
-        pieces.append(Piece(name, name, start, max(0, round(BAR * min(1.0, place)) - start), share, counts.get(name, 0)))
+        told = share if name in shares or counts else None
+        pieces.append(Piece(name, start, max(0, round(BAR * min(1.0, place)) - start), told, counts.get(name, 0)))
     return tuple(pieces)
 
 

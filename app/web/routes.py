@@ -15,6 +15,7 @@ from app.web import (
     compare_routes,
     inspect_routes,
     launch_routes,
+    library_routes,
     queue_routes,
     run_routes,
     settings_routes,
@@ -32,6 +33,7 @@ router.include_router(inspect_routes.router)
 router.include_router(queue_routes.router)
 router.include_router(sweep_routes.router)
 router.include_router(compare_routes.router)
+router.include_router(library_routes.router)
 router.include_router(api_page.router)
 router.include_router(access_routes.router)
 router.include_router(settings_routes.router)

@@ -112,17 +112,18 @@ def _load_split(config: DomainConfig, split: Split) -> tuple[Question, ...]:
     name: str = getattr(config, split)
     source, part = split_slice(name)
     if source.startswith("demo:"):
-        questions = tuple(_demo_question(config, question) for question in _demo_questions(source)[part])
+        questions = tuple(_demo_question(config, question) for question in demo_rows(source)[part])
     else:
         rows = read_rows(source)[part]
         _check_columns(config.columns, rows)
-        questions = tuple(_question(config, split, row) for row in rows)
+        questions = tuple(question_of(config, split, row) for row in rows)
     if not questions:
         raise DataError(f"{name} gives no rows for {config.name}'s {split} split.", advice="Widen the slice.")
     return questions
 
 
-def _demo_questions(source: str) -> tuple[Question, ...]:
+def demo_rows(source: str) -> tuple[Question, ...]:
+    """The built-in questions of a source such as ``demo:densities:train``."""
     from opcod.tasks.demo import demo_questions
 
     _, _, rest = source.partition(":")
@@ -148,7 +149,12 @@ def _check_columns(columns: ColumnsConfig, rows: list[Row]) -> None:
                 )
 
 
-def _question(config: DomainConfig, split: Split, row: Row) -> Question:
+def question_of(config: DomainConfig, split: Split, row: Row) -> Question:
+    """A row as a question of the domain.
+
+    Raises:
+        DataError: the prompt is blank, the verifier cannot use the answer, or a cell is no text.
+    """
     columns = config.columns
     prompt, answer = _text(row, columns.prompt), (_text(row, columns.answer) or "").strip()
     if prompt is None or not prompt.strip():

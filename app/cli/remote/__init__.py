@@ -14,7 +14,16 @@ def add_to(cli: typer.Typer) -> None:
     verbs: tuple[Callable[..., None], ...] = (
         *(runs.launch, runs.estimate, runs.runs, runs.show, runs.wait, runs.pause, runs.stop, runs.resume, runs.retry, runs.clone),
         *(runs.move, runs.change, runs.delete),
-        *(records.logs, records.metrics, records.exchanges, records.evaluations, records.alerts, records.report, records.compare, records.export),
+        *(
+            records.logs,
+            records.metrics,
+            records.exchanges,
+            records.evaluations,
+            records.alerts,
+            records.report,
+            records.compare,
+            records.export,
+        ),
         *(library.queue, library.workers, library.domains, tokens.me),
     )
     for verb in verbs:

@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from app.db import writing
 from app.experiments import experiments
 from app.lifecycle import runs
+from app.tables import ExperimentRow, RunRow
 from app.web.compare_page import Asked
 from opcod.config import ExperimentConfig, merge, parse_config
 from opcod.evaluation.pareto import dominates
@@ -265,3 +266,19 @@ def test_a_sweep_s_run_is_reported_beside_the_sweep_s_other_points(client: TestC
     assert "strategy always" in page
     assert f"/compare?runs={','.join(map(str, points))}" in client.get(f"/sweeps/{made.json()['id']}").text
     assert client.get(f"/runs/{points[0]}/report?compare=").text.count("Beside other runs") == 0
+
+
+def test_settings_that_this_version_would_refuse_are_compared_as_they_stand(client: TestClient, engine: Engine, ids: list[int]) -> None:
+    old = Story(name="old").config().model_dump(mode="json") | {"name": "x" * 300, "method": {"algorithm": "opcod", "retired": True}}
+    with writing(engine) as session:
+        experiment = ExperimentRow(name="old", preset="tiny", config=old)
+        session.add(experiment)
+        session.flush()
+        run = RunRow(experiment_id=experiment.id or 0, name="old", folder="old", status="stopped")
+        session.add(run)
+        session.flush()
+        run_id = run.id
+    found = compared(client, [ids[0], run_id or 0])
+    assert {"setting": "method.retired", "values": [None, True], "sets_apart": True} in found["settings"]
+    assert client.get(f"/compare?runs={ids[0]},{run_id}").status_code == 200
+    assert client.get(f"/runs/{run_id}/report?compare={ids[0]}").status_code == 200

@@ -44,5 +44,5 @@ def test_each_series_has_a_shape_of_its_own_around_its_place(series: int) -> Non
     path = marker(series, 100, 50, 5)
     assert path == marker(series + SERIES, 100, 50, 5)
     assert len({marker(one, 100, 50, 5) for one in range(1, SERIES + 1)}) == SERIES
-    corners = [tuple(map(float, pair)) for pair in re.findall(r"([-\d.]+) ([-\d.]+)(?=[LMz])", path)]
+    corners = [(float(x), float(y)) for x, y in re.findall(r"[ML]([-\d.]+) ([-\d.]+)", path)]
     assert all(abs(x - 100) < 8 and abs(y - 50) < 8 for x, y in corners)

@@ -1,0 +1,108 @@
+"""What is in the files that students and domains of the library name, looked at when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app import shapes
+from app.experiments.experiments import readable
+from app.experiments.remembered import experiments
+from app.guards import roots
+from app.records import queries
+from app.tables import DomainRow, ExperimentRow, RunRow
+from opcod.config import DomainConfig
+from opcod.errors import ModelError
+from opcod.students.references import locate, vocabulary
+from opcod.tasks.inspection import inspect_domain
+
+NEWEST_EXPERIMENTS = 500
+"""Among so many the settings of a domain are looked for."""
+LONGEST_SAMPLE = 2_000
+
+
+def check_domain(session: Session, domain_id: int) -> shapes.DomainCheck:
+    """Read the domain's three sources and say what is in them.
+
+    Raises:
+        NotFound
+    """
+    row = queries.domain_row(session, domain_id)
+    domain = shapes.DomainShape.model_validate(row)
+    config = _config(session, row)
+    if not readable(config) or not all(roots.may_read(source) for source in (row.train, row.validation, row.test)):
+        return shapes.DomainCheck(domain=domain, readable_here=False, usable=None, splits=[], findings=[], sample=[])
+    found = inspect_domain(config)
+    return shapes.DomainCheck(
+        domain=domain,
+        readable_here=True,
+        usable=found.usable,
+        splits=[shapes.SplitShape.model_validate(split) for split in found.splits],
+        findings=[shapes.DataFinding.model_validate(finding) for finding in found.findings],
+        sample=[
+            shapes.DomainQuestion(id=question.id, prompt=question.prompt[:LONGEST_SAMPLE], answer=question.answer)
+            for question in found.sample
+        ],
+    )
+
+
+def check_student(session: Session, student_id: int, runs_folder: Path) -> shapes.StudentCheck:
+    """Look at the student's folder, if it is one.
+
+    Raises:
+        NotFound
+    """
+    row = queries.student_row(session, student_id)
+    student = shapes.StudentShape.model_validate(row)
+    if row.run_id is not None:
+        student.model = str(runs_folder / row.model)
+    found: dict[str, Any] = {"message": None, "advice": None, "vocabulary": None, "size_bytes": None}
+    if not roots.may_read(student.model, is_model=True):
+        return shapes.StudentCheck(student=student, state="hidden", **found)
+    try:
+        place = Path(locate(student.model))
+        if not place.is_dir():
+            return shapes.StudentCheck(student=student, state="hub", **found)
+        found |= {
+            "vocabulary": vocabulary(student.model),
+            "size_bytes": sum(file.stat().st_size for file in place.iterdir() if file.is_file()),
+        }
+    except ModelError as error:
+        return shapes.StudentCheck(student=student, state="missing", **found | {"message": error.message, "advice": error.advice})
+    except OSError as error:
+        return shapes.StudentCheck(student=student, state="missing", **found | {"message": f"Its folder cannot be read: {error.strerror}."})
+    return shapes.StudentCheck(student=student, state="whole", **found)
+
+
+def runs_of_domain(session: Session, row: DomainRow, limit: int = 20) -> list[shapes.Run]:
+    """The newest runs whose experiments name this domain with these sources."""
+    made_from = [number for number, _ in _naming(session, row)]
+    rows = select(RunRow).where(col(RunRow.experiment_id).in_(made_from), col(RunRow.deleted_at).is_(None))
+    found = session.exec(rows.order_by(col(RunRow.id).desc()).limit(limit)).all()
+    by_id = {run.id: run for run in queries.run_summaries(session, [run.id for run in found if run.id is not None])}
+    return [by_id[run.id] for run in found if run.id in by_id]
+
+
+def _config(session: Session, row: DomainRow) -> DomainConfig:
+    """The domain as the newest experiment has it: its row keeps neither columns nor system prompt."""
+    named = _naming(session, row)
+    data = named[0][1] if named else {}
+    return DomainConfig.model_validate(
+        {"verifier": {"kind": row.verifier}} | data | {"name": row.name, "train": row.train, "validation": row.validation, "test": row.test}
+    )
+
+
+def _naming(session: Session, row: DomainRow) -> Sequence[tuple[int, dict[str, Any]]]:
+    """Newest experiments that name the domain, with the settings that they have for it."""
+    newest = session.exec(select(col(ExperimentRow.id)).order_by(col(ExperimentRow.id).desc()).limit(NEWEST_EXPERIMENTS)).all()
+    known = experiments(session, [number for number in newest if number is not None])
+    wanted = (row.name, row.train, row.validation, row.test)
+    return [
+        (number, domain)
+        for number in sorted(known, reverse=True)
+        for domain in known[number].config["domains"]
+        if tuple(domain[key] for key in ("name", "train", "validation", "test")) == wanted
+    ]
