@@ -16,7 +16,7 @@ PAGE = 50
 STATES: Mapping[str, tuple[str, str, str]] = {
     "whole": ("Whole", "right", "Its folder has a configuration and weights in safetensors."),
     "hub": ("On the hub", "", "A worker fetches it when a run needs it."),
-    "missing": ("Missing", "wrong", "No run can load it as it is."),
+    "missing": ("Not loadable", "wrong", "No run can load it as it is here."),
     "hidden": ("Not looked at", "", "It lies outside of the folders that this server may look into (OPCOD_ROOTS)."),
 }
 
