@@ -14,9 +14,10 @@ FUZZ_EXAMPLES ?= 500
 PYTEST_ARGS ?=
 PIP_ARGS ?=
 BENCH_ARGS ?=
+TRIES ?= 6
 LOAD_ARGS ?=
 
-.PHONY: install demo test lint types laws audit pytest chromium docs fuzz bench load calibrate estimates demo-students clean
+.PHONY: install demo test lint types laws audit pytest chromium docs fuzz faults bench load calibrate estimates demo-students clean
 
 install: $(INSTALLED)
 
@@ -55,6 +56,10 @@ pytest: install
 # Many more requests than the suite's: new ones each time.
 fuzz: install
 	OPCOD_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/integration/test_api_fuzz.py --timeout 7200 $(PYTEST_ARGS)
+
+# Disturbs runs in every way that it knows and writes docs/faults.md: TRIES of each fault.
+faults: install
+	$(BIN)/python -m tests.faults --tries $(TRIES)
 
 bench: install
 	$(BIN)/python tests/benchmarks/bench_step.py $(BENCH_ARGS)

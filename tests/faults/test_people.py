@@ -1,0 +1,100 @@
+"""Pause and stop act within one step and leave a checkpoint; of two people who press at once one is told that it was done."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+import httpx
+import pytest
+from sqlmodel import col, select
+
+from app.db import now, reading
+from app.tables import CheckpointRow
+from tests.faults.conftest import Reference
+from tests.faults.processes import Process
+from tests.faults.stage import Stage
+from tests.faults.trial import check
+from tests.integration.studio import await_value
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc"),
+]
+
+STEP = re.compile(r"student\d step \d+:")
+
+
+def press_at_once(stage: Stage, run_id: int, wish: str) -> list[httpx.Response]:
+    """The answers to two people, the one who had an effect first."""
+
+    def press(_: int) -> httpx.Response:
+        return httpx.post(f"{stage.url}/api/v1/runs/{run_id}:{wish}", timeout=30)
+
+    with ThreadPoolExecutor(2) as people:
+        return sorted(people.map(press, range(2)), key=lambda answer: answer.status_code)
+
+
+def steps_told(stage: Stage, run_id: int) -> int:
+    """Steps that the run's log tells of, once nothing more comes."""
+    text = ""
+    while True:
+        before, text = text, str(stage.client.request("GET", f"/runs/{run_id}/logs", params={"limit": 1_000_000})["text"])
+        if text == before:
+            return len(set(STEP.findall(text)))
+        time.sleep(0.3)
+
+
+def halt(stage: Stage, run_id: int, wish: str, wishing: str, halted: str) -> None:
+    """Both press while a step is under way; training is held still meanwhile, so that steps can be counted."""
+    (training,) = stage.processes("training")
+    training.signal(signal.SIGSTOP)
+    try:
+        done = steps_told(stage, run_id)
+        moment = now()
+        first, second = press_at_once(stage, run_id, wish)
+        assert (first.status_code, first.json()["status"]) == (200, wishing)
+        assert (second.status_code, second.json()["state"]) == (409, wishing)
+        assert wishing in second.json()["detail"]
+        await_value(lambda: stage.attempts(run_id)[-1].renewed_at > moment, seconds=10, what="the worker's hearing of it")
+        time.sleep(0.3)  # it passes the wish on at once
+    finally:
+        training.signal(signal.SIGCONT)
+    run = stage.await_run(run_id, lambda run: run.status == halted, f"the run's being {halted}")
+    assert sum(run.steps_done.values()) - done in (0, 1)
+    with reading(stage.engine) as session:
+        rows = select(CheckpointRow).where(CheckpointRow.run_id == run_id).order_by(col(CheckpointRow.seq).desc()).limit(1)
+        newest = session.exec(rows).one()
+    assert newest.steps == run.steps_done
+    assert (stage.run_folder(run_id) / newest.path).is_file()
+    assert ends_by_itself(stage, training)
+
+
+def ends_by_itself(stage: Stage, process: Process) -> bool:
+    return await_value(lambda: process not in stage.processes("training"), seconds=10, what="the training process's end")
+
+
+@pytest.mark.parametrize("stage", ["alone"], indirect=True)
+def test_two_people_who_press_at_once_get_one_effect_and_one_refusal_that_names_the_state(stage: Stage, reference: Reference) -> None:
+    random = Random(1)
+    run_id = stage.launch()
+    stage.await_steps(run_id, random.randrange(1, 6), random)
+    halt(stage, run_id, "pause", "pausing", "paused")
+    first, second = press_at_once(stage, run_id, "resume")
+    assert (first.status_code, first.json()["status"]) == (200, "queued")
+    assert second.status_code == 409
+    assert second.json()["state"] in ("queued", "starting")
+    done = sum(stage.run(run_id).steps_done.values())
+    stage.await_steps(run_id, done + random.randrange(1, 6), random)
+    halt(stage, run_id, "stop", "stopping", "stopped")
+    assert [answer.status_code for answer in press_at_once(stage, run_id, "resume")] == [200, 409]
+    stage.await_run(run_id, lambda run: run.status == "completed", "the run's end")
+    assert check(stage, run_id, reference) == []
+    again = ["queued", "starting", "running"]
+    wishes = [change.to_status for change in stage.history(run_id)]
+    assert wishes == [*again, "pausing", "paused", *again, "stopping", "stopped", *again, "completed"]
