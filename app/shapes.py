@@ -245,6 +245,29 @@ class ExchangeDetail(Exchange):
     """An exchange, and where its siblings are."""
 
     siblings: list[int] = Field(description="Ids of the question's rollouts in this step, this one included, by index.")
+    tokens_recorded: bool = Field(description="Whether `/tokens` tells the rollout token by token.")
+
+
+class AlternativeShape(Shape):
+    """Another token that could have come next."""
+
+    text: str = Field(description="What it adds to the text.")
+    student: float = Field(description="Its probability for the student.")
+    teacher: float = Field(description="Its probability for the self-teacher.")
+
+
+class TokensShape(Shape):
+    """A rollout token by token: columns of equal length, as the update saw them."""
+
+    texts: list[str] = Field(description="The tokens' texts, special tokens written out. A character of several tokens is with the last.")
+    in_loss: list[bool] = Field(description="Whether the loss counted the token.")
+    student: list[float] = Field(description="The student's log-probability of the token at the sampling temperature, in nats.")
+    teacher: list[float] | None = Field(description="The self-teacher's. Null where the loss did not count the rollout.")
+    divergence: list[float] | None = Field(description="Of student and self-teacher at the token, in nats.")
+    weight: list[float] | None = Field(description="The importance weight that the loss gave the token.")
+    alternatives: list[list[AlternativeShape]] | None = Field(
+        description="The most likely next tokens of both at the token's place, those that the self-teacher prefers first."
+    )
 
 
 class Label(Shape):

@@ -303,6 +303,15 @@ class StepTallyRow(SQLModel, table=True):
     """When the newest of them was recorded."""
 
 
+class TokenLensRow(SQLModel, table=True):
+    """The rollout of the exchange with the same (run_id, seq), token by token. See `app.records.token_lens`."""
+
+    __tablename__: ClassVar[str] = "token_lenses"
+    run_id: int = Field(foreign_key="runs.id", primary_key=True)
+    seq: int = Field(sa_type=BIG_INTEGER, primary_key=True)
+    data: bytes
+
+
 class ExchangeLabelRow(SQLModel, table=True):
     """A word that somebody put on an exchange."""
 

@@ -234,6 +234,16 @@ class RecordingConfig(_Section):
     keep_checkpoints: int = _field(2, "Newest checkpoints kept; older ones are deleted.", ge=1, le=1000)
     keep_first: bool = _field(False, "Keep the first checkpoint too: the students as they came.")
     keep_best: bool = _field(False, "Keep the checkpoint with the best mean validation score too.")
+    token_questions: int | None = _field(
+        8,
+        "Questions of each step whose rollouts are recorded token by token, some 20 bytes a token; 0: none, empty: all.",
+        unit="questions",
+        ge=0,
+        le=4096,
+    )
+    token_alternatives: int = _field(
+        5, "Most likely next tokens of student and self-teacher that are recorded with each token.", unit="tokens", ge=0, le=20
+    )
 
 
 class AdaptersConfig(_Section):

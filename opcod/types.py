@@ -76,6 +76,31 @@ class Feedback:
     tokens: int | None = None
 
 
+Alternative = tuple[int, float, float]
+"""Another next token: its place among the pieces, and its probability for the student and for the self-teacher."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLens:
+    """What student and self-teacher made of each of a rollout's T tokens, in the update that counted it.
+
+    `pieces` are the distinct texts of tokens; `tokens` [T] are places among them. Log-probabilities are nats at the
+    sampling temperature, `weight` is the importance weight, `divergence` nats. Columns that do not exist are None: without
+    a self-teacher there is neither `teacher`, `divergence` nor `alternatives`, outside the loss there is no `weight`, and
+    `student` is then what the sampler reported. `alternatives` [T] joins the most likely next tokens of both.
+    """
+
+    pieces: tuple[str, ...]
+    tokens: tuple[int, ...]
+    mask: tuple[bool, ...]
+    """Whether the loss counted the token."""
+    student: tuple[float, ...]
+    teacher: tuple[float, ...] | None = None
+    divergence: tuple[float, ...] | None = None
+    weight: tuple[float, ...] | None = None
+    alternatives: tuple[tuple[Alternative, ...], ...] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """One rollout of the tutee with what the tutor said of it and what the self-teacher was then shown.
@@ -101,6 +126,8 @@ class Exchange:
     divergence_max: float | None
     again: Rollout | None = None
     """The tutee's answer to the same question with the kept feedback in its prompt, where the step measured breaks and rescues."""
+    lens: TokenLens | None = None
+    """Token by token, where the run records it (`RecordingConfig.token_questions`)."""
 
     @property
     def effect(self) -> Literal["break", "rescue"] | None:

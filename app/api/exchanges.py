@@ -13,7 +13,7 @@ from app.api.conditional import ConditionalRoute
 from app.api.dependencies import LARGEST_ID, CurrentEngine, CurrentPerson, Cursor, Limit, Order, Reader, RunId
 from app.api.downloads import download, downloads
 from app.db import reading, writing
-from app.records import comments, exchange_facets, exchange_queries, exports, labels, queries, views
+from app.records import comments, exchange_facets, exchange_queries, exports, labels, queries, token_lens, views
 from app.records.exchange_queries import ExchangeFilters
 from app.records.search_terms import LONGEST as LONGEST_SEARCH
 from opcod.types import FeedbackOutcome
@@ -108,6 +108,15 @@ def export(
 def exchange(exchange_id: ExchangeId, session: Reader) -> shapes.ExchangeDetail:
     """One exchange, with its siblings' ids."""
     return exchange_queries.exchange(session, exchange_id)
+
+
+@router.get("/exchanges/{exchange_id}/tokens")
+def tokens(exchange_id: ExchangeId, session: Reader) -> shapes.TokensShape:
+    """The rollout token by token: what student and self-teacher made of each, and what else they might have said.
+
+    Recorded for the first questions of each step, as `recording.token_questions` says.
+    """
+    return token_lens.tokens(session, exchange_id)
 
 
 @router.get("/exchanges/{exchange_id}/labels")

@@ -14,7 +14,7 @@ from app.errors import NotFound
 from app.records import labels
 from app.records.exchange_search import search_of
 from app.records.search_terms import Term, read_terms
-from app.tables import ExchangeLabelRow, ExchangeRow, FeedbackRow
+from app.tables import ExchangeLabelRow, ExchangeRow, FeedbackRow, TokenLensRow
 
 NO_FEEDBACK = "none"
 """The outcome to ask for to see exchanges without feedback."""
@@ -152,9 +152,7 @@ def exchange(session: Session, exchange_id: int) -> shapes.ExchangeDetail:
     Raises:
         NotFound
     """
-    row = session.get(ExchangeRow, exchange_id)
-    if row is None:
-        raise NotFound("exchange", exchange_id)
+    row = exchange_row(session, exchange_id)
     siblings = session.exec(
         select(col(ExchangeRow.id))
         .where(
@@ -166,7 +164,23 @@ def exchange(session: Session, exchange_id: int) -> shapes.ExchangeDetail:
         .order_by(col(ExchangeRow.rollout_index))
     ).all()
     found = _shapes(session, row.run_id, [row])[0]
-    return shapes.ExchangeDetail(**dict(found), siblings=[sibling for sibling in siblings if sibling is not None])
+    return shapes.ExchangeDetail(
+        **dict(found),
+        siblings=[sibling for sibling in siblings if sibling is not None],
+        tokens_recorded=session.get(TokenLensRow, (row.run_id, row.seq)) is not None,
+    )
+
+
+def exchange_row(session: Session, exchange_id: int) -> ExchangeRow:
+    """One exchange's row.
+
+    Raises:
+        NotFound
+    """
+    row = session.get(ExchangeRow, exchange_id) if 0 < exchange_id < 2**63 else None
+    if row is None:
+        raise NotFound("exchange", exchange_id)
+    return row
 
 
 def _shapes(session: Session, run_id: int, rows: Sequence[ExchangeRow]) -> list[shapes.Exchange]:

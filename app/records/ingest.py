@@ -18,6 +18,7 @@ from sqlmodel import Session, SQLModel, col, select
 from app.db import insert_into
 from app.lifecycle.runs import hold
 from app.records import tallies
+from app.records.token_lens import pack
 from app.tables import (
     AttemptRow,
     BreakRescueRow,
@@ -33,6 +34,7 @@ from app.tables import (
     RunRow,
     StepRow,
     StudentRow,
+    TokenLensRow,
 )
 from app.webhooks import outbox
 from opcod.events import (
@@ -203,6 +205,8 @@ def _collect_exchange(key: Row, event: ExchangeRecorded, rows: dict[type[SQLMode
             "effect": exchange.effect,
         }
     )
+    if exchange.lens is not None:
+        rows[TokenLensRow].append(key | {"data": pack(exchange.lens)})
     if feedback:
         rows[FeedbackRow].append(
             key

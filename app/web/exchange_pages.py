@@ -18,7 +18,7 @@ from app.records.exchange_queries import ExchangeFilters, page_of_ids
 from app.records.labels import STAR
 from app.records.page_queries import get_cast
 from app.records.search_terms import pattern
-from app.tables import ExchangeRow, FeedbackRow
+from app.tables import ExchangeRow, FeedbackRow, TokenLensRow
 from app.web.contexts import Cast
 from app.web.exchange_filters import query_of
 from app.web.marking import BRIEF, Passage, Span, feedback_spans, hit_spans, passage, prompt_spans, question_spans
@@ -187,6 +187,7 @@ class ExchangePage:
     loss_reason: str
     divergence_mean: float | None
     divergence_max: float | None
+    tokens_recorded: bool
     again: Again | None
     sides: tuple[Side, Side] | None
     options: tuple[Option, ...]
@@ -282,6 +283,7 @@ def exchange_page(session: Session, exchange_id: int, filters: ExchangeFilters, 
         loss_reason=_loss_reason(row),
         divergence_mean=row.divergence_mean,
         divergence_max=row.divergence_max,
+        tokens_recorded=session.get(TokenLensRow, (row.run_id, row.seq)) is not None,
         again=again,
         sides=_sides(session, row, said, look.beside),
         options=_options(row, siblings, appearances, look.beside),

@@ -48,6 +48,11 @@ WORDS = _words(
     ("Mutual Pareto improvement", "Every student ends no worse on any domain and better on at least one."),
     ("Rollout", "One answer that the tutee samples to a question."),
     ("Divergence", "How far the student's next-token distribution is from the self-teacher's, in nats a token."),
+    ("Token lens", "The rollout token by token, coloured by what student and self-teacher made of each: the words that were taught."),
+    (
+        "Importance weight",
+        "How much likelier a token is now than when it was sampled; it scales the token’s loss, up to a limit.",
+    ),
     ("In loss", "The rollout took part in the update; one with neither a solution nor kept feedback does not."),
     ("Estimate", "What an experiment will take, fitted on runs that were measured; nine of ten end within its ranges."),
     ("Majority baseline", "The score of always giving the split's most frequent answer."),

@@ -10,6 +10,7 @@ from opcod.generation.base import Engine, Generation, SamplingParams
 from opcod.generation.transformers import TransformersEngine
 from opcod.students.chat import decode, end_token_ids, prompt_ids, prompt_text
 from opcod.students.loading import Student
+from opcod.students.pieces import TokenPieces
 from opcod.tasks.verifiers import Verifier
 from opcod.types import Message, Question, Rollout
 
@@ -45,6 +46,7 @@ class Policy:
         self.student = student
         self.batch_size = batch_size
         self.end_ids = end_token_ids(student.model, student.tokenizer)
+        self.pieces = TokenPieces(student.tokenizer)
         pad_id = student.tokenizer.pad_token_id
         self.engine: Engine = TransformersEngine(
             student.model, end_ids=self.end_ids, pad_id=pad_id if isinstance(pad_id, int) else self.end_ids[0]

@@ -58,7 +58,8 @@ def scores_of(evaluations: list[Evaluation], *, round: int, split: str) -> dict[
 
 def config_digest(config: ExperimentConfig) -> str:
     """What must be equal for a checkpoint to fit: all of the configuration but its name and what is kept."""
-    data = config.model_dump(mode="json", exclude={"name": True, "recording": {"keep_checkpoints", "keep_first", "keep_best"}})
+    recorded = {"keep_checkpoints", "keep_first", "keep_best", "token_questions", "token_alternatives"}
+    data = config.model_dump(mode="json", exclude={"name": True, "recording": recorded})
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 

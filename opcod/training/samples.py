@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from opcod.distillation.lens import LOG_DECIMALS, LOG_FLOOR, TokenView
 from opcod.generation.policy import Response
-from opcod.types import Feedback, Question, Rollout
+from opcod.students.pieces import TokenPieces
+from opcod.types import Feedback, Question, Rollout, TokenLens
+
+DIVERGENCE_DECIMALS = 5
 
 
 @dataclass(slots=True)
@@ -25,3 +30,33 @@ class Sample:
     loss: tuple[float, ...] | None = None
     again: Rollout | None = None
     """The tutee's answer with the feedback in its prompt."""
+    weight: tuple[float, ...] | None = None
+    view: TokenView | None = None
+
+
+def token_lens(pieces: TokenPieces, sample: Sample) -> TokenLens:
+    """The rollout token by token. One that the loss did not count has no self-teacher: only what the sampler reported of it."""
+    generation, view = sample.response.generation, sample.view
+    places: dict[str, int] = {}
+
+    def place(text: str) -> int:
+        return places.setdefault(text, len(places))
+
+    tokens = tuple(place(text) for text in pieces.split(generation.token_ids))
+    alternatives = None
+    if view is not None:
+        alternatives = tuple(tuple((place(pieces.of(token)), p, q) for token, p, q in seen) for seen in view.alternatives)
+    return TokenLens(
+        pieces=tuple(places),
+        tokens=tokens,
+        mask=(sample.loss is not None,) * len(tokens),
+        student=view.student if view else _rounded(generation.log_probs, LOG_DECIMALS),
+        teacher=view.teacher if view else None,
+        divergence=_rounded(sample.loss, DIVERGENCE_DECIMALS) if view and sample.loss else None,
+        weight=_rounded(sample.weight, LOG_DECIMALS) if sample.weight else None,
+        alternatives=alternatives,
+    )
+
+
+def _rounded(values: Sequence[float], decimals: int) -> tuple[float, ...]:
+    return tuple(round(max(value, LOG_FLOOR), decimals) for value in values)

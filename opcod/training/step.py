@@ -24,7 +24,7 @@ from opcod.generation.tutoring import Tutor, ask_feedback
 from opcod.seeds import derive_seed
 from opcod.tasks.verifiers import Verifier
 from opcod.training.sampler import batch_questions
-from opcod.training.samples import Sample
+from opcod.training.samples import Sample, token_lens
 from opcod.training.step_metrics import StepFacts, step_metrics
 from opcod.training.update import Learner, ScoredResponse, UpdateReport, distill, reinforce, sampled_log_probs
 from opcod.types import BreakRescue, Exchange, GateDecision, Question, Scores
@@ -180,10 +180,14 @@ def distill_groups(tutee: Tutee, groups: Sequence[Sequence[Sample]]) -> list[Upd
         taught = [sample for sample in mini_batch if sample.teacher_prompt is not None]
         if not taught:
             continue
-        batch = [_scored(sample, teacher_prompt=sample.teacher_prompt) for sample in taught]
+        seen = tutee.config.recording.token_alternatives
+        batch = [
+            _scored(sample, teacher_prompt=sample.teacher_prompt, alternatives=seen if _under_the_lens(tutee, sample) else None)
+            for sample in taught
+        ]
         report = distill(tutee.learner, batch, tutee.config.method.loss, temperature=tutee.config.generation.temperature)
-        for sample, tokens in zip(taught, report.tokens, strict=True):
-            sample.loss = tokens.loss
+        for row, (sample, tokens) in enumerate(zip(taught, report.tokens, strict=True)):
+            sample.loss, sample.weight, sample.view = tokens.loss, tokens.weight, report.views.get(row)
         reports.append(report)
     return reports
 
@@ -213,9 +217,17 @@ def _mini_batches(tutee: Tutee, groups: Sequence[Sequence[Sample]]) -> list[list
     return [[sample for group in groups[start : start + size] for sample in group] for start in range(0, len(groups), size)]
 
 
-def _scored(sample: Sample, *, teacher_prompt: Sequence[int] | None = None, advantage: float = 0.0) -> ScoredResponse:
+def _scored(
+    sample: Sample, *, teacher_prompt: Sequence[int] | None = None, advantage: float = 0.0, alternatives: int | None = None
+) -> ScoredResponse:
     generation = sample.response.generation
-    return ScoredResponse(sample.prompt, generation.token_ids, generation.log_probs, teacher_prompt, advantage)
+    return ScoredResponse(sample.prompt, generation.token_ids, generation.log_probs, teacher_prompt, advantage, alternatives)
+
+
+def _under_the_lens(tutee: Tutee, sample: Sample) -> bool:
+    """Whether the rollout is recorded token by token. The batch's order is random, so its first questions are a fair choice."""
+    recorded = tutee.config.recording.token_questions
+    return recorded is None or sample.group < recorded
 
 
 def _exchange(tutee: Tutee, sample: Sample, round: int, step: int) -> Exchange:
@@ -234,4 +246,5 @@ def _exchange(tutee: Tutee, sample: Sample, round: int, step: int) -> Exchange:
         divergence_mean=fmean(sample.loss) if sample.loss else None,
         divergence_max=max(sample.loss) if sample.loss else None,
         again=sample.again,
+        lens=token_lens(tutee.policy.pieces, sample) if _under_the_lens(tutee, sample) else None,
     )

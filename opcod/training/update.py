@@ -7,8 +7,8 @@ gradient does not depend on the cut.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from opcod.config import GrpoConfig, LossConfig
 from opcod.distillation.grpo import policy_losses
+from opcod.distillation.lens import TokenView, view_tokens
 from opcod.distillation.loss import aggregate, importance_weights, score_distillation, score_sampled
 from opcod.distillation.scoring import length_groups, pad, response_logits
 from opcod.errors import NumericsError, ResourceError
@@ -36,6 +37,8 @@ class ScoredResponse:
     rollout_log_probs: Sequence[float]
     teacher_prompt: Sequence[int] | None = None
     advantage: float = 0.0
+    alternatives: int | None = None
+    """How many next tokens of student and self-teacher to look at beside each sampled one; None: look at none of its tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class UpdateReport:
     gradient_norm: float
     learning_rate: float
     tokens: tuple[TokenStatistics, ...]
+    views: Mapping[int, TokenView] = field(default_factory=dict)
+    """Row of the batch -> what was seen of its tokens, for the responses that asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ def distill(learner: Learner, batch: Sequence[ScoredResponse], loss: LossConfig,
     teacher = learner.teacher
     if teacher is None:
         raise ValueError("self-distillation needs a teacher")
+    views: dict[int, TokenView] = {}
 
     def micro(rows: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         chosen = [batch[row] for row in rows]
@@ -88,8 +94,9 @@ def distill(learner: Learner, batch: Sequence[ScoredResponse], loss: LossConfig,
         teacher_batch = pad([one.teacher_prompt or () for one in chosen], responses, pad_id=learner.pad_id, device=device)
         with torch.no_grad():
             teacher_logits = response_logits(teacher.model, teacher_batch)
+        student_logits = response_logits(learner.model, student_batch)
         scores = score_distillation(
-            response_logits(learner.model, student_batch),
+            student_logits,
             teacher_logits,
             student_batch.responses,
             temperature=temperature,
@@ -99,10 +106,16 @@ def distill(learner: Learner, batch: Sequence[ScoredResponse], loss: LossConfig,
         )
         sampled = _as_rows([one.rollout_log_probs for one in chosen], student_batch.response_mask)
         weights = importance_weights(scores.log_probs, sampled, clip=loss.importance_clip)
+        for place, row in enumerate(rows):
+            one = batch[row]
+            if one.alternatives is not None:
+                views[row] = view_tokens(
+                    student_logits[place], teacher_logits[place], one.response, temperature=temperature, alternatives=one.alternatives
+                )
         return scores.divergence, scores.entropy, weights, student_batch.response_mask
 
     lengths = [len(one.teacher_prompt or ()) for one in batch]
-    return _update(learner, batch, micro, lengths, how=loss.aggregation)
+    return replace(_update(learner, batch, micro, lengths, how=loss.aggregation), views=views)
 
 
 def reinforce(

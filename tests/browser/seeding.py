@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,7 +31,19 @@ from opcod.events import (
     RunStarted,
     StepFinished,
 )
-from opcod.types import BreakRescue, Evaluation, Exchange, Feedback, FeedbackOutcome, GateDecision, Question, Rollout, Split, Verdict
+from opcod.types import (
+    BreakRescue,
+    Evaluation,
+    Exchange,
+    Feedback,
+    FeedbackOutcome,
+    GateDecision,
+    Question,
+    Rollout,
+    Split,
+    TokenLens,
+    Verdict,
+)
 
 HOSTILE = (
     "<script>window.hacked = 1</script><img src=x onerror='window.hacked=1'>\"' onmouseover=\"window.hacked=1\" "
@@ -243,6 +257,7 @@ def _exchange(
         number, step, group, tutee, tutors[0] if tutors else None, question, rollout, solution, feedback,
         "\n\n".join(shown) if in_loss else None, in_loss, 0.0123 if in_loss else None, 0.31 if in_loss else None,
         _again(rollout, step, story.text) if kept and group == 0 else None,
+        token_lens(text, in_loss, random.Random(1000 * step + 10 * group + index)),
     )  # fmt: skip
 
 
@@ -252,3 +267,22 @@ def _again(before: Rollout, step: int, text: str) -> Rollout:
     answer = 11 if right else 7
     said = f"<reasoning>\n  iron is 8, and an alloy is denser;\n  8 + 3 = {answer}\n</reasoning>\n<answer> {answer} </answer>{text}"
     return Rollout(before.index, said, 28, right, str(answer), truncated=False)
+
+
+def token_lens(text: str, in_loss: bool, chance: random.Random) -> TokenLens:
+    """The text's words as tokens; where it counted, the self-teacher prefers another number."""
+    words = [*re.findall(r"\s*\S+", text), "<|im_end|>"]
+    pieces = list(dict.fromkeys([*words, " 11", " 5", " the", "\n\n", "\u202e"]))
+    tokens = tuple(pieces.index(word) for word in words)
+    student = tuple(-round(chance.expovariate(6), 3) for _ in words)
+    if not in_loss:
+        return TokenLens(tuple(pieces), tokens, (False,) * len(words), student)
+    shifts = [chance.gauss(0, 1.5) if any(letter.isdigit() for letter in word) else chance.gauss(0, 0.05) for word in words]
+    teacher = tuple(round(min(-0.001, here + shift), 3) for here, shift in zip(student, shifts, strict=True))
+    divergence = tuple(round(min(0.69, 0.08 * abs(shift) ** 2), 5) for shift in shifts)
+    seen = tuple(
+        ((token, round(math.exp(here), 4), round(math.exp(there), 4)), *((pieces.index(other), 0.02, 0.011) for other in (" the", "\n\n")))
+        for token, here, there in zip(tokens, student, teacher, strict=True)
+    )
+    weights = tuple(round(chance.uniform(0.97, 1.03), 3) for _ in words)
+    return TokenLens(tuple(pieces), tokens, (True,) * len(words), student, teacher, divergence, weights, seen)

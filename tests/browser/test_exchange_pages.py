@@ -258,3 +258,33 @@ def test_hostile_texts_do_nothing(page: Page, site: Site) -> None:
     page.goto(f"/exchanges/{shown[0]}")
     expect(page.locator("#exchange")).to_contain_text("⟨U+202E⟩gnirts")
     expect(page.locator("#exchange")).to_contain_text("{{ 7 * 7 }}")
+
+
+def test_the_lens_leads_to_the_words_that_were_taught(page: Page, site: Site, run_id: int) -> None:
+    (first, *_) = exchange_ids(site, run_id, "kept")
+    page.goto(f"/exchanges/{first}")
+    tokens = page.get_by_role("listbox", name="Tokens of the rollout")
+    expect(tokens.locator("[data-bin=s5]")).not_to_have_count(0)
+    strongest = page.locator(".lens-strongest button").first
+    word = strongest.locator("bdi").inner_text()
+    strongest.click()
+    expect(tokens).to_be_focused()
+    expect(tokens.locator("[aria-selected]")).to_contain_text(word)
+    expect(page.locator(".lens-detail")).to_contain_text(word)
+    expect(page.locator(".lens-table tbody tr")).to_have_count(3)
+    tokens.press("Home")
+    expect(tokens.get_by_role("option").first).to_have_attribute("aria-selected", "true")
+    tokens.press("ArrowRight")
+    expect(tokens.get_by_role("option").nth(1)).to_have_attribute("aria-selected", "true")
+    page.get_by_text("Teacher ÷ student").first.click()
+    expect(tokens.locator("[data-bin^=s]")).to_have_count(0)
+    tokens.get_by_role("option").last.hover()
+    expect(page.locator(".lens-detail")).to_contain_text("<|im_end|>")
+
+
+def test_hostile_tokens_are_text(page: Page, site: Site) -> None:
+    run_id = seed_run(site.engine, Story(name="Hostile tokens", rounds=1, steps=1, text=HOSTILE))
+    page.goto(f"/exchanges/{exchange_ids(site, run_id)[0]}")
+    expect(page.locator(".lens-text")).to_contain_text("</script><img")
+    expect(page.locator(".lens-text")).to_contain_text("⟨U+202E⟩")
+    assert page.evaluate("window.hacked") is None

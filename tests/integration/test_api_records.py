@@ -231,3 +231,19 @@ def test_a_name_takes_no_effect_in_a_report(client: TestClient, run_id: int) -> 
     assert "\"'=HYPERLINK" in texts["csv"]
     head = texts["markdown"].splitlines()[4]
     assert texts["markdown"].count("\n| s1") == 1, head
+
+
+def test_a_rollout_is_told_token_by_token_where_it_was_recorded(client: TestClient, run_id: int) -> None:
+    first, second = client.get(f"/runs/{run_id}/exchanges?limit=2").json()["items"]
+    assert [client.get(f"/exchanges/{one['id']}").json()["tokens_recorded"] for one in (first, second)] == [True, False]
+    assert client.get(f"/exchanges/{first['id']}/tokens").json() == {
+        "texts": [" ", "3"],
+        "in_loss": [True, True],
+        "student": [-0.5, -2.0],
+        "teacher": [-0.1, -0.2],
+        "divergence": [0.01, 0.2],
+        "weight": [1.0, 1.1],
+        "alternatives": [[], [{"text": "3", "student": 0.1, "teacher": 0.8}, {"text": "4", "student": 0.9, "teacher": 0.1}]],
+    }
+    missing = client.get(f"/exchanges/{second['id']}/tokens")
+    assert (missing.status_code, missing.json()["title"]) == (404, "Not found")

@@ -25,7 +25,7 @@ from opcod.events import (
     RunStarted,
     StepFinished,
 )
-from opcod.types import BreakRescue, Evaluation, Exchange, Feedback, GateDecision, Question, Rollout, Split, Verdict
+from opcod.types import BreakRescue, Evaluation, Exchange, Feedback, GateDecision, Question, Rollout, Split, TokenLens, Verdict
 
 
 def config(**overrides: Any) -> dict[str, Any]:
@@ -60,6 +60,9 @@ def exchange(
     seq: int, *, step: int = 1, group: int = 0, index: int = 0, tutee: str = "s1", text: str = "<answer>3</answer>", feedback: bool = True
 ) -> ExchangeRecorded:
     question = Question(f"q{group}", "facts", "How dense is lead?", "3")
+    lens = TokenLens(
+        ("3", " ", "4"), (1, 0), (True, True), (-0.5, -2.0), (-0.1, -0.2), (0.01, 0.2), (1.0, 1.1), ((), ((0, 0.1, 0.8), (2, 0.9, 0.1)))
+    )
     said = Feedback("<concept>dense</concept> wrong", "wrong", "kept" if index % 2 == 0 else "no_match", "dense", "dense", ("(B)",))
     return ExchangeRecorded(
         seq=seq,
@@ -77,6 +80,7 @@ def exchange(
             in_loss=True,
             divergence_mean=0.25,
             divergence_max=0.5,
+            lens=lens if index % 2 == 0 else None,
         ),
     )
 

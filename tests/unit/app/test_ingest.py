@@ -24,11 +24,24 @@ from app.tables import (
     RunRow,
     StepRow,
     StudentRow,
+    TokenLensRow,
 )
 from opcod.events import Event, RunStarted, StepFinished
 from tests.unit.app.factories import claimed, exchange, queued_run, story
 
-FACTS = [BreakRescueRow, CheckpointRow, EvaluationRow, ExchangeRow, FeedbackRow, GateDecisionRow, MetricRow, PhaseRow, RoundRow, StepRow]
+FACTS = [
+    BreakRescueRow,
+    CheckpointRow,
+    EvaluationRow,
+    ExchangeRow,
+    FeedbackRow,
+    GateDecisionRow,
+    MetricRow,
+    PhaseRow,
+    RoundRow,
+    StepRow,
+    TokenLensRow,
+]
 
 
 def put(engine: Engine, run_id: int, token: int, events: list[Event]) -> int:
@@ -61,6 +74,7 @@ def test_a_run_told_twice_is_stored_once(engine: Engine) -> None:
         "PhaseRow": 1,
         "RoundRow": 1,
         "StepRow": 2,
+        "TokenLensRow": 2,
     }
     assert put(engine, run_id, claim.token, story()) == 0
     assert put(engine, run_id, claim.token, [*story()[5:12], exchange(95)]) == 1

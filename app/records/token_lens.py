@@ -1,0 +1,55 @@
+"""A rollout token by token: one compressed row an exchange, some 20 bytes a token, opened when somebody looks."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from sqlmodel import Session
+
+from app.errors import NotFound
+from app.records.exchange_queries import exchange_row
+from app.shapes import AlternativeShape, TokensShape
+from app.tables import TokenLensRow
+from opcod.types import TokenLens
+
+
+def pack(lens: TokenLens) -> bytes:
+    """The lens as it is stored: its columns as JSON, deflated."""
+    columns = {column.name: getattr(lens, column.name) for column in fields(lens)}
+    return zlib.compress(json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
+
+
+def tokens(session: Session, exchange_id: int) -> TokensShape:
+    """The tokens of an exchange's rollout.
+
+    Raises:
+        NotFound: there is no such exchange, or it was not recorded token by token.
+    """
+    exchange = exchange_row(session, exchange_id)
+    row = session.get(TokenLensRow, (exchange.run_id, exchange.seq))
+    if row is None:
+        raise NotFound("record of single tokens of exchange", exchange_id)
+    return unpacked(row.data)
+
+
+def unpacked(data: bytes) -> TokensShape:
+    """A stored lens as REST tells it."""
+    lens = json.loads(zlib.decompress(data))
+    pieces: list[str] = lens["pieces"]
+    return TokensShape(
+        texts=[pieces[place] for place in lens["tokens"]],
+        in_loss=lens["mask"],
+        student=lens["student"],
+        teacher=lens["teacher"],
+        divergence=lens["divergence"],
+        weight=lens["weight"],
+        alternatives=lens["alternatives"] and [_alternatives(pieces, seen) for seen in lens["alternatives"]],
+    )
+
+
+def _alternatives(pieces: Sequence[str], seen: Sequence[Any]) -> list[AlternativeShape]:
+    return [AlternativeShape(text=pieces[place], student=student, teacher=teacher) for place, student, teacher in seen]

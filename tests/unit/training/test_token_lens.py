@@ -1,0 +1,120 @@
+"""The token lens shows what the update worked on, and changes nothing of it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from opcod.distillation.lens import LEAST_PROBABILITY, view_tokens
+from opcod.events import EVENT, ExchangeRecorded
+from opcod.students.demo_specialists import make_tokenizer as make_demo_tokenizer
+from opcod.students.pieces import TokenPieces
+from opcod.training.step import StepRecord, Tutoring, run_step
+from opcod.types import Exchange, TokenLens
+from tests.unit.students.tiny_models import make_tokenizer
+from tests.unit.training.small_world import RIGHT, WRONG, config, tutee, tutoring, weights
+
+
+def answer(place: int, index: int) -> str:
+    return f"weg {index} → 🙂 {RIGHT if index == 0 else WRONG}"
+
+
+def step(**recording: int | None) -> tuple[StepRecord, dict[str, torch.Tensor]]:
+    made = tutee(answer, config(recording=recording, optimizer={"mini_batch_questions": 2}))
+    record = run_step(made, tutoring(lambda place, index: "<concept>force</concept> Look again."), round=1, step=1, measure_breaks=False)
+    return record, weights(made)
+
+
+def lens_of(exchange: Exchange) -> TokenLens:
+    assert exchange.lens is not None
+    return exchange.lens
+
+
+def test_looking_changes_nothing_that_is_trained() -> None:
+    (blind, blind_weights), (seeing, seen_weights) = step(token_questions=0), step(token_questions=None)
+    assert all(torch.equal(blind_weights[name], weight) for name, weight in seen_weights.items())
+    timed = ("timing_s", "throughput", "memory")
+    assert [(k, v) for k, v in blind.metrics.items() if not any(word in k for word in timed)] == [
+        (k, v) for k, v in seeing.metrics.items() if not any(word in k for word in timed)
+    ]
+    assert all(exchange.lens is None for exchange in blind.exchanges)
+    assert [exchange.divergence_max for exchange in blind.exchanges] == [exchange.divergence_max for exchange in seeing.exchanges]
+
+
+def test_it_tells_of_every_token_what_the_loss_saw() -> None:
+    record, _ = step(token_questions=None)
+    for exchange in record.exchanges:
+        lens = lens_of(exchange)
+        assert len(lens.tokens) == exchange.rollout.tokens
+        assert "".join(lens.pieces[token] for token in lens.tokens) == exchange.rollout.text + "<|endoftext|>"
+        assert lens.mask == (True,) * len(lens.tokens)
+        assert lens.teacher is not None
+        assert lens.divergence is not None
+        assert lens.weight is not None
+        assert lens.alternatives is not None
+        assert max(lens.divergence) == pytest.approx(exchange.divergence_max, abs=1e-5)
+        assert sum(lens.divergence) / len(lens.tokens) == pytest.approx(exchange.divergence_mean, abs=1e-5)
+        for token, student, teacher, weight, seen in zip(
+            lens.tokens, lens.student, lens.teacher, lens.weight, lens.alternatives, strict=True
+        ):
+            assert weight == pytest.approx(min(2.0, math.exp(student + 3.0)), rel=2e-3)  # the scripted policy reports -3
+            assert 1 <= len(seen) <= 10
+            assert [chance for _, _, chance in seen] == sorted((chance for _, _, chance in seen), reverse=True)
+            for place, p, q in seen:
+                assert max(p, q) >= LEAST_PROBABILITY
+                if place == token and lens.pieces[token] != "":
+                    assert (p, q) == (pytest.approx(math.exp(student), abs=1e-3), pytest.approx(math.exp(teacher), abs=1e-3))
+
+
+def test_the_first_questions_of_a_step_are_looked_at() -> None:
+    record, _ = step(token_questions=1)
+    assert [exchange.lens is not None for exchange in record.exchanges] == [exchange.group == 0 for exchange in record.exchanges]
+
+
+def test_a_rollout_outside_the_loss_has_no_teacher_to_tell_of() -> None:
+    made = tutee(answer, config(recording={"token_questions": None}))
+    record = run_step(made, Tutoring(), round=1, step=1, measure_breaks=False)
+    (masked, *_) = [exchange for exchange in record.exchanges if not exchange.in_loss]
+    lens = lens_of(masked)
+    assert (lens.teacher, lens.divergence, lens.weight, lens.alternatives) == (None, None, None, None)
+    assert set(lens.student) == {-3.0}
+    assert not any(lens.mask)
+
+
+def test_it_survives_the_event_as_json() -> None:
+    record, _ = step(token_questions=1)
+    event = ExchangeRecorded(seq=1, exchange=record.exchanges[0])
+    assert EVENT.validate_json(event.model_dump_json()) == event
+
+
+def test_alternatives_are_the_likeliest_of_both_and_impossible_tokens_are_told_in_numbers() -> None:
+    student, teacher = torch.full((3, 8), -50.0), torch.full((3, 8), -50.0)
+    student[:, 1], teacher[:, 2], teacher[:, 3] = 0.0, 1.0, 0.0
+    student[:, 7] = -math.inf
+    view = view_tokens(student, teacher, [1, 7], temperature=1.0, alternatives=2)
+    assert [[token for token, _, _ in seen] for seen in view.alternatives] == [[2, 3, 1], [2, 3, 1]]
+    assert view.student == (0.0, -100.0)
+    assert view_tokens(student, teacher, [1, 7], temperature=1.0, alternatives=0).alternatives == ((), ())
+
+
+@pytest.mark.parametrize("text", ["héllo 🙂🙂 wörld\n\n", "漢字"])
+def test_pieces_of_bytes_make_up_the_text(text: str) -> None:
+    tokenizer = make_tokenizer()
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    pieces = TokenPieces(tokenizer).split(ids)
+    assert len(pieces) == len(ids)
+    assert "".join(pieces) == text
+
+
+def test_bytes_that_are_no_character_are_shown_as_such() -> None:
+    pieces = TokenPieces(make_tokenizer()).split([160, 65, 161, 162])
+    assert len(pieces) == 4
+    assert "\ufffd" in "".join(pieces)
+
+
+def test_pieces_of_words_keep_their_spaces() -> None:
+    tokenizer = make_demo_tokenizer()
+    ids = tokenizer("iron is 8 + 3 = 11 .")["input_ids"]
+    assert "".join(TokenPieces(tokenizer).split(ids)).strip() == tokenizer.decode(ids)
