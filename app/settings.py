@@ -147,6 +147,10 @@ class Settings(BaseSettings):
         """Folder of one run, from the relative name that its row keeps."""
         return self.runs_folder / name
 
+    def job_folder(self, job_id: int) -> Path:
+        """What a job fetches to this machine."""
+        return self.home / "jobs" / str(job_id)
+
 
 class WorkerSettings(Settings):
     """How this worker runs its training processes."""

@@ -270,6 +270,60 @@ class TokensShape(Shape):
     )
 
 
+class ReplayAsked(Shape):
+    """What a replay asked for."""
+
+    feedback: str | None = Field(description="Feedback in place of the recorded one; null: the recorded one, empty: none.")
+    own_solution: bool = Field(description="Whether the tutee's own solution was shown, where it had one.")
+    weights: str | None = Field(description="`checkpoint:ID`, `initial` or `exported`.")
+    samples: int = Field(description="Answers to each prompt.")
+
+
+class ReplayAnswer(Shape):
+    """One answer that was sampled again."""
+
+    text: str = Field(description="What was answered.")
+    tokens: int = Field(description="Sampled tokens.")
+    correct: bool = Field(description="What the verifier found.")
+    extracted: str | None = Field(description="The answer that was found in the text.")
+    truncated: bool = Field(description="The length limit cut it.")
+
+
+class ReplayArm(Shape):
+    """The answers to one prompt."""
+
+    name: Literal["question", "recorded", "edited"] = Field(
+        description="The question alone; with what the self-teacher was shown then; with what it is shown now."
+    )
+    prompt: str = Field(description="The prompt, exactly.")
+    accuracy: float = Field(description="Share of right answers.")
+    low: float = Field(description="Lower end of its 95 % interval (Wilson).")
+    high: float = Field(description="Upper end.")
+    answers: list[ReplayAnswer] = Field(description="In the order of sampling: the same place in two arms has the same random numbers.")
+
+
+class Replay(Shape):
+    """An exchange's self-teacher asked again on a worker, and how right it was before and after."""
+
+    id: int = Field(description="Number of the job that does it.")
+    exchange_id: int = Field(description="The exchange.")
+    state: Literal["queued", "running", "completed", "failed", "cancelled"] = Field(description="How far it is.")
+    owner: str = Field(description="Who asked.")
+    asked: ReplayAsked = Field(description="For what.")
+    progress: float = Field(description="The fraction that is done.")
+    planned: list[str] = Field(description="The arms that there will be, once it is under way.")
+    arms: list[ReplayArm] = Field(description="Those that are done.")
+    change: float | None = Field(
+        description="Accuracy with the edited context less that with the recorded one, or with the question alone."
+    )
+    note: str = Field(description="What is to be known of it; empty: nothing.")
+    error: ErrorShape | None = Field(description="Why it failed.")
+    worker: str | None = Field(description="Who does it.")
+    created_at: datetime = Field(description="When it was asked for.")
+    started_at: datetime | None = Field(description="When a worker began.")
+    ended_at: datetime | None = Field(description="When it ended.")
+
+
 class Label(Shape):
     """A word on an exchange."""
 

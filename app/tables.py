@@ -347,6 +347,39 @@ class ViewRow(SQLModel, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
+class JobRow(SQLModel, table=True):
+    """Short work for a worker, and what came of it. `state` changes in `app.lifecycle.jobs` only."""
+
+    __tablename__: ClassVar[str] = "jobs"
+    __table_args__: ClassVar[Any] = (Index(None, "state", "id"), NEVER_REUSED)
+    id: int | None = Field(default=None, primary_key=True)
+    kind: str
+    """What is to be done; the worker knows how (`worker.jobs`)."""
+    owner: str
+    exchange_id: int | None = Field(default=None, sa_type=BIG_INTEGER, foreign_key="exchanges.id", ondelete="CASCADE", index=True)
+    """The exchange that it is about; it goes with it."""
+    state: str
+    request: dict[str, Any] = Field(sa_type=JSON)
+    result: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    """While it is under way: what there is so far."""
+    progress: float = 0.0
+    token: int = 0
+    """Rises with every claim: the fencing token."""
+    tries: int = 0
+    """How often its worker vanished or its process was killed."""
+    worker: str | None = None
+    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    needs_device: str | None = None
+    needs_memory_gib: float | None = None
+    created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    rung_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    error_kind: str | None = None
+    error_message: str | None = Field(default=None, sa_type=Text)
+    error_advice: str | None = Field(default=None, sa_type=Text)
+
+
 class EvaluationRow(SQLModel, table=True):
     __tablename__: ClassVar[str] = "evaluations"
     __table_args__: ClassVar[Any] = (UniqueConstraint("run_id", "seq"), NEVER_REUSED)

@@ -1,4 +1,4 @@
-"""The Celery side of a worker: one task, taken one at a time, acknowledged before it runs.
+"""The Celery side of a worker: bells, taken one at a time, acknowledged before it runs.
 
 Celery carries doorbells only. An early acknowledgement and a claim in SQL, rather than Celery's own
 redelivery, make a training run that outlasts any visibility timeout safe.
@@ -12,13 +12,13 @@ from typing import Any
 
 from celery import Celery, signals
 
-from app.lifecycle.queue import QUEUE, TASK
+from app.lifecycle.queue import JOB_TASK, QUEUE, TASK
 from worker.desk import Desk
 from worker.settings import WorkerSettings
 
 
 def make_celery(settings: WorkerSettings, desk: Desk) -> Celery:
-    """The application of this worker, with its one task."""
+    """The application of this worker, with its two tasks."""
     celery = Celery("opcod", broker=settings.broker_url)
     celery.conf.update(
         task_default_queue=QUEUE,
@@ -43,6 +43,12 @@ def make_celery(settings: WorkerSettings, desk: Desk) -> Celery:
         """A run waits. Whichever has waited longest is taken; the id is for the log."""
         logging.getLogger(__name__).info("the bell rang for run %s", run_id)
         desk.serve()
+
+    @celery.task(name=JOB_TASK)
+    def job_queued(job_id: int) -> None:
+        """A job waits."""
+        logging.getLogger(__name__).info("the bell rang for job %s", job_id)
+        desk.serve_jobs()
 
     return celery
 

@@ -1,4 +1,4 @@
-"""Takes runs from the queue in SQL, one at a time, when the bell rings and now and then without it."""
+"""Takes runs from the queue in SQL, one at a time, and short jobs, when the bell rings and now and then without it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from app.db import writing
-from app.lifecycle import runs, workers
+from app.lifecycle import jobs, runs, workers
 from app.lifecycle.runs import Claim
 from worker.housekeeping import tidy
+from worker.job_desk import JobDesk
 from worker.runner import Runner
 from worker.settings import WorkerSettings
 from worker.telemetry import Device
@@ -35,6 +36,7 @@ class Desk:
         self._working = threading.Lock()
         self._run_id: int | None = None
         self._runner = Runner(settings, engine, self._draining, changed)
+        self._jobs = JobDesk(settings, engine, name, device, self._draining)
         self._unasked: threading.Thread | None = None
         self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
 
@@ -51,6 +53,8 @@ class Desk:
         """Carry out waiting runs until none is left."""
         with self._working:
             while not self._draining.is_set():
+                if not self._jobs.shares:
+                    self._jobs.serve()  # somebody waits for them, and they are short
                 claim = self._claim()
                 if claim is None:
                     return
@@ -61,12 +65,20 @@ class Desk:
                     self._run_id = None
                 self._tidy()
 
+    def serve_jobs(self) -> None:
+        """Carry out waiting jobs: beside the present run where the device is shared, else when it is free."""
+        if self._jobs.shares:
+            self._jobs.begin()
+        else:
+            self.serve()
+
     def farewell(self) -> None:
         """Strike this worker off the list of those that live, once it has ended its work."""
         if self._watcher.is_alive():
             self._watcher.join(timeout=5)
         if self._unasked is not None:
             self._unasked.join()
+        self._jobs.join()
         try:
             with writing(self._engine) as session:
                 workers.farewell(session, self._name)
@@ -116,10 +128,14 @@ class Desk:
                 run_id=self._run_id,
             )
             lapsed = runs.reap(session)
+            jobs.reap(session)
             first = runs.next_for(session, self._device.offer)
+            job = jobs.next_for(session, self._device.offer)
         for run_id in lapsed:
             self._changed(run_id)
-        if first is not None and not self._working.locked():
-            log.info("run %s waits and no bell has rung for it", first)
+        if job is not None and self._jobs.shares:
+            self._jobs.begin()
+        if (first is not None or (job is not None and not self._jobs.shares)) and not self._working.locked():
+            log.info("%s waits and no bell has rung for it", f"run {first}" if first is not None else f"job {job}")
             self._unasked = threading.Thread(target=self.serve, name="serve", daemon=True)
             self._unasked.start()

@@ -214,7 +214,7 @@ class Runner:
             assignment = Assignment(
                 run_id=claim.run_id, token=claim.token, folder=folder, config=claim.config, traceparent=tracing.carried()
             )
-            environment = _environment(self._settings) | hub_token.environment(self._engine, self._settings)
+            environment = environment_of(self._settings) | hub_token.environment(self._engine, self._settings)
             process = TrainingProcess(assignment, self._command, environment, keeper.log.write)
         except UserError as error:
             self._fail(claim, RunError(error.kind, error.message, error.advice))
@@ -372,7 +372,8 @@ def _give_back(session: Session, claim: Claim, error: RunError) -> None:
     runs.give_back_killed(session, claim, error)
 
 
-def _environment(settings: WorkerSettings) -> dict[str, str]:
+def environment_of(settings: WorkerSettings) -> dict[str, str]:
+    """What a worker's child processes are told of its settings."""
     return {
         "OPCOD_HOME": str(settings.home),
         "OPCOD_DATABASE_URL": settings.database_url,

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from app import broker
 from app.db import writing
 from app.errors import BrokerDown
+from app.lifecycle import jobs
 from app.lifecycle.runs import mark_announced
 
 logger = logging.getLogger(__name__)
@@ -23,12 +24,14 @@ logger = logging.getLogger(__name__)
 TASK = "worker.run_queued"
 """Takes one argument, the run's id. A worker may take any queued run when it hears it."""
 QUEUE = "opcod"
+JOB_TASK = "worker.job_queued"
+"""The same of a job."""
 BELL_SECONDS = 60
 """How long a bell rings on. Unanswered ones vanish, so that they never pile up behind a long run."""
 
 
-def ring(broker_url: str, run_id: int) -> None:
-    """Tell the workers that `run_id` waits.
+def ring(broker_url: str, key: int, task: str = TASK) -> None:
+    """Tell the workers that run `key` waits, or the job of that number.
 
     Raises:
         BrokerDown: it could not be said. The run stays queued, and `app.sweeper` says it again.
@@ -37,7 +40,7 @@ def ring(broker_url: str, run_id: int) -> None:
         raise BrokerDown("No broker is configured (OPCOD_BROKER_URL).")
     try:
         broker.client(broker_url).ping()  # Celery would try for seconds
-        _sender(broker_url).send_task(TASK, args=[run_id], queue=QUEUE, expires=BELL_SECONDS, ignore_result=True, retry=False)
+        _sender(broker_url).send_task(task, args=[key], queue=QUEUE, expires=BELL_SECONDS, ignore_result=True, retry=False)
     except (OperationalError, redis.RedisError, OSError) as error:
         raise BrokerDown(f"The broker does not answer: {error}") from error
 
@@ -51,6 +54,18 @@ def announce(engine: Engine, broker_url: str, run_id: int) -> bool:
         return False
     with writing(engine) as session:
         mark_announced(session, run_id)
+    return True
+
+
+def announce_job(engine: Engine, broker_url: str, job_id: int) -> bool:
+    """As `announce`, of a job."""
+    try:
+        ring(broker_url, job_id, JOB_TASK)
+    except BrokerDown as error:
+        logger.warning("Job %s waits until the broker is back: %s", job_id, error)
+        return False
+    with writing(engine) as session:
+        jobs.mark_announced(session, job_id)
     return True
 
 

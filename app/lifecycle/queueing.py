@@ -18,7 +18,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.errors import Conflict, Fault, Invalid, NotFound
-from app.tables import RunRow, WorkerRow
+from app.tables import JobRow, RunRow, WorkerRow
 from opcod.config import ExperimentConfig
 
 CPU = "cpu"
@@ -70,13 +70,10 @@ def fits(worker: WorkerRow, run: RunRow) -> bool:
     return run.needs_memory_gib is None or (worker.memory_gib or 0.0) >= run.needs_memory_gib
 
 
-def takeable(offer: Offer) -> Sequence[ColumnElement[bool]]:
-    """`fits` as conditions on runs, for a worker with `offer`."""
-    device = col(RunRow.needs_device)
-    return (
-        or_(device.is_(None), device.in_(offer.labels)),
-        or_(col(RunRow.needs_memory_gib).is_(None), col(RunRow.needs_memory_gib) <= (offer.memory_gib or 0.0)),
-    )
+def takeable(offer: Offer, table: type[RunRow | JobRow] = RunRow) -> Sequence[ColumnElement[bool]]:
+    """`fits` as conditions on runs or jobs, for a worker with `offer`."""
+    device, memory = col(table.needs_device), col(table.needs_memory_gib)
+    return or_(device.is_(None), device.in_(offer.labels)), or_(memory.is_(None), memory <= (offer.memory_gib or 0.0))
 
 
 def waiting() -> SelectOfScalar[RunRow]:

@@ -17,6 +17,7 @@ from app.web import (
     launch_routes,
     library_routes,
     queue_routes,
+    replay_routes,
     run_routes,
     settings_routes,
     storage_routes,
@@ -34,6 +35,7 @@ router.include_router(queue_routes.router)
 router.include_router(sweep_routes.router)
 router.include_router(compare_routes.router)
 router.include_router(library_routes.router)
+router.include_router(replay_routes.router)
 router.include_router(api_page.router)
 router.include_router(access_routes.router)
 router.include_router(settings_routes.router)

@@ -1,4 +1,4 @@
-"""A newcomer's way: open the studio, launch the tiny demo from the form, watch a chart move, read an exchange, see the verdict."""
+"""A newcomer's way: launch the tiny demo from the form, watch a chart move, see the verdict, read an exchange and replay it."""
 
 from __future__ import annotations
 
@@ -57,4 +57,12 @@ def test_from_the_form_to_the_verdict(up: Studio, new_context: Callable[..., Bro
     page.locator("[data-row-link]").first.click()
     expect(page.locator("#exchange h3", has_text="Question")).to_be_visible()
     expect(page.locator(".siblings a")).to_have_count(4)
+    expect(page.get_by_role("listbox", name="Tokens of the rollout").get_by_role("option").first).to_be_visible()
+
+    page.get_by_label("Feedback to show").fill("iron is 8 .")
+    page.get_by_label("Weights of the self-teacher").select_option(index=1)  # the newest checkpoint
+    page.get_by_label("Answers to each prompt").fill("4")
+    page.get_by_role("button", name="Ask again").click()
+    expect(page.locator(".replay .chip")).to_have_text("Done", timeout=PATIENCE)
+    expect(page.locator(".replay-arms tbody tr", has_text="As edited")).to_contain_text("of 4")
     assert errors == []
