@@ -324,6 +324,33 @@ class AsyncClient:
         """Take a saved view away."""
         await self.request("DELETE", f"/views/{view_id}")
 
+    async def rollout_tokens(self, exchange_id: int) -> shapes.TokensShape:
+        """The rollout token by token, where it was recorded so."""
+        return shapes.TokensShape.model_validate(await self.request("GET", f"/exchanges/{exchange_id}/tokens"))
+
+    async def replay(self, exchange_id: int, **asked: Any) -> shapes.Replay:
+        """Ask the exchange's self-teacher again: `feedback`, `own_solution`, `weights`, `samples`. It waits for a worker then."""
+        return shapes.Replay.model_validate(await self.request("POST", f"/exchanges/{exchange_id}:replay", json=asked))
+
+    def replays(self, exchange_id: int, *, limit: int | None = None) -> AsyncIterator[shapes.Replay]:
+        """The exchange's replays, the newest first."""
+        return self.items(f"/exchanges/{exchange_id}/replays", shapes.Replay, limit=limit)
+
+    async def wait_for_replay(self, replay_id: int, *, timeout: float | None = None) -> shapes.Replay:
+        """The replay once it has ended.
+
+        Raises:
+            TimeoutError: `timeout` seconds have passed.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            replay = shapes.Replay.model_validate(await self.request("GET", f"/replays/{replay_id}"))
+            if replay.ended_at is not None:
+                return replay
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"Replay {replay_id} did not end in time.")
+            await anyio.sleep(1.0)
+
     async def labels(self, exchange_id: int) -> list[shapes.Label]:
         """The words on an exchange, and who put them there."""
         return _labels(await self.request("GET", f"/exchanges/{exchange_id}/labels"))

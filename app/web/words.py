@@ -53,6 +53,7 @@ WORDS = _words(
         "Importance weight",
         "How much likelier a token is now than when it was sampled; it scales the token’s loss, up to a limit.",
     ),
+    ("Replay", "The self-teacher asked again, with other words in its context: what would other feedback have done?"),
     ("In loss", "The rollout took part in the update; one with neither a solution nor kept feedback does not."),
     ("Estimate", "What an experiment will take, fitted on runs that were measured; nine of ten end within its ranges."),
     ("Majority baseline", "The score of always giving the split's most frequent answer."),
