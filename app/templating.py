@@ -46,6 +46,11 @@ def shown(text: str | None) -> str:
     return _PILED.sub(lambda match: f"{match[1]}⟨{len(match[2])} more marks⟩", text)
 
 
+def bare(text: str) -> str:
+    """Text without them, for a field in which somebody edits it."""
+    return _HIDDEN.sub("", text)
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """A fraction as percent: ``0.125`` -> ``12.5``; an en dash for nothing."""
     return "–" if value is None else f"{100 * value:.{digits}f}"

@@ -14,6 +14,7 @@ from app.records import replays
 from app.records.exchange_queries import exchange_row
 from app.records.replays import MOST_SAMPLES, Asked, WeightsChoice
 from app.tables import FeedbackRow
+from app.templating import bare
 
 SHOWN = 20
 """Replays on the page; REST has all."""
@@ -104,7 +105,7 @@ def replay_form(session: Session, exchange_id: int, sent: dict[str, str] | None 
     exchange = exchange_row(session, exchange_id)
     said = session.get(FeedbackRow, (exchange.run_id, exchange.seq))
     weights = replays.choices(session, exchange)
-    sent = sent or {"feedback": said.text if said else "", "own_solution": "1", "weights": weights[0].value, "samples": "8"}
+    sent = sent or {"feedback": bare(said.text) if said else "", "own_solution": "1", "weights": weights[0].value, "samples": "8"}
     return ReplayForm(
         exchange_id=exchange_id,
         feedback=sent.get("feedback", ""),
@@ -120,13 +121,15 @@ def replay_form(session: Session, exchange_id: int, sent: dict[str, str] | None 
     )
 
 
-def read_form(sent: dict[str, str]) -> tuple[Asked | None, str]:
-    """What the form asks for, or what is wrong with it."""
+def read_form(sent: dict[str, str], start: ReplayForm) -> tuple[Asked | None, str]:
+    """What the form asks for, or what is wrong with it. Feedback that was left as the form started with it is the recorded one."""
+    feedback = sent.get("feedback", "").replace("\r\n", "\n")
+    as_recorded = start.was_kept and feedback == start.feedback.replace("\r\n", "\n")
     try:
         return (
             Asked.model_validate(
                 {
-                    "feedback": sent.get("feedback", "").replace("\r\n", "\n"),
+                    "feedback": None if as_recorded else feedback,
                     "own_solution": sent.get("own_solution") == "1",
                     "weights": sent.get("weights") or None,
                     "samples": sent.get("samples", ""),

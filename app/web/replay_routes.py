@@ -35,7 +35,8 @@ def ask(
 ) -> Response:
     """Ask again."""
     sent = dict(pairs)
-    asked, fault = read_form(sent)
+    with reading(engine) as session:
+        asked, fault = read_form(sent, replay_form(session, exchange_id))
     if asked is not None:
         try:
             asking.replay(engine, settings.broker_url, exchange_id, asked, person=person.name)
