@@ -101,7 +101,6 @@ def test_yaml_and_form_are_two_views_of_one_thing(filled: Page) -> None:
     text = filled.locator("#yaml").input_value()
     assert parse_config(yaml.safe_load(text)).schedule.rounds == 7
     filled.locator("#yaml").fill(text.replace("rounds: 7", "rounds: 9"))
-    expect(filled.locator("#launch-check")).to_contain_text("schedule.rounds")
     filled.get_by_role("tab", name="Form").click()
     expect(field(filled, "schedule.rounds")).to_have_value("9")
 

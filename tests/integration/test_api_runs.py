@@ -216,7 +216,9 @@ def test_one_exchange_with_its_siblings(client: TestClient, told_run: int) -> No
     listed = client.get(f"/runs/{told_run}/exchanges").json()["items"]
     detail = client.get(f"/exchanges/{listed[1]['id']}").json()
     assert detail["siblings"] == [item["id"] for item in listed]
-    assert {key: value for key, value in detail.items() if key != "siblings"} == listed[1]
+    assert {key: value for key, value in detail.items() if key in listed[1]} == listed[1]
+    assert detail.keys() - listed[1].keys() == {"siblings", "tokens_recorded"}
+    assert detail["tokens_recorded"] is False
     assert detail["question"] == {"id": "q0", "prompt": "How dense is lead?", "answer": "3"}
     assert detail["rollout"]["index"] == 1
     assert detail["feedback"] == {
