@@ -71,6 +71,7 @@ root.addEventListener("click", (event) => {
   if (link.matches('[data-key="next-page"]')) { event.preventDefault(); list.extend("next"); return; }
   if (narrow.matches || link.matches("[data-own-page]") || !/^\/exchanges\/\d+$/.test(link.pathname)) return;
   event.preventDefault();
+  if (list.box.contains(link) && link.pathname.endsWith(`/${current}`)) return; // open already, with whatever was typed there
   clearTimeout(soon);
   open(link.href, { keep: link.matches("[data-keep-scroll]"), push: true });
 });
