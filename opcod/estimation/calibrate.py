@@ -115,7 +115,7 @@ def calibrate(say: Callable[[str], None], target: Path = TARGET) -> None:
             run = measure(name, settings, folder)
             runs.append(run)
             say(f"{name}: {run.wall:.1f} s, of which start {run.startup:.1f}, steps {run.steps_seconds:.1f}, rest {run.rest:.1f}")
-    text = [json.dumps(_rounded(run.model_dump(mode="json"))) for run in runs]
+        text = [json.dumps(_rounded(run.model_dump(mode="json"))).replace(f"{folder}/", "random:") for run in runs]
     target.write_text("[\n" + ",\n".join(text) + "\n]\n", encoding="utf-8")
 
 
