@@ -236,7 +236,7 @@ class RecordingConfig(_Section):
     keep_best: bool = _field(False, "Keep the checkpoint with the best mean validation score too.")
     token_questions: int | None = _field(
         8,
-        "Questions of each step whose rollouts are recorded token by token, some 20 bytes a token; 0: none, empty: all.",
+        "Questions of each step whose rollouts are recorded token by token, some 30 bytes a token; 0: none, empty: all.",
         unit="questions",
         ge=0,
         le=4096,

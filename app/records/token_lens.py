@@ -1,4 +1,4 @@
-"""A rollout token by token: one compressed row an exchange, some 20 bytes a token, opened when somebody looks."""
+"""A rollout token by token: one compressed row an exchange, some 30 bytes a token, opened when somebody looks."""
 
 from __future__ import annotations
 
