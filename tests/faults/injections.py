@@ -22,7 +22,7 @@ from app.lifecycle import queue
 from app.tables import CheckpointRow, NoticeRow, RunRow
 from opcod.training.manifest import manifest_paths, read_manifest
 from tests.faults.processes import Kind, Process
-from tests.faults.stage import LEASE_SECONDS, PATIENCE_SECONDS, Cluster, MissedError, Stage
+from tests.faults.stage import CLOCK_CACHE_SECONDS, LEASE_SECONDS, PATIENCE_SECONDS, Cluster, MissedError, Stage
 from tests.faults.trial import Fault
 from tests.integration.studio import await_value
 
@@ -263,29 +263,34 @@ def lock_database(stage: Stage, run_id: int, random: Random) -> str:
 # ---------- clock ----------
 
 
+def _set_clock(stage: Stage, seconds: float) -> None:
+    """One machine has one clock: its processes stand still until none goes by what it read before."""
+    halted = [process for process in stage.processes() if process.signal(signal.SIGSTOP)]
+    (stage.folder / "clock").write_text(f"{seconds:+.0f}")
+    time.sleep(CLOCK_CACHE_SECONDS + 0.2)
+    for process in halted:
+        process.signal(signal.SIGCONT)
+
+
 def step_clock(stage: Stage, run_id: int, random: Random) -> str:
     """Back or forth, for everything on the machine, and right again a while later."""
-    clock = stage.folder / "clock"
-    seconds = random.choice([-1, 1]) * random.uniform(20, 7200)
-    clock.write_text(f"{seconds:+.0f}")
+    _set_clock(stage, random.choice([-1, 1]) * random.uniform(20, 7200))
     time.sleep(random.uniform(1.0, 3.0))
-    clock.write_text("+0")
-    time.sleep(1.0)
+    _set_clock(stage, 0)
     return "by up to two hours: at worst the lease was read as lapsed, and another attempt went on"
 
 
 def die_ahead_of_time(stage: Stage, run_id: int, random: Random) -> str:
     """The worker renews its lease while the clock is hours ahead, and dies; then the clock is set right."""
     before = len(stage.attempts(run_id))
-    clock = stage.folder / "clock"
-    clock.write_text("+7200")
+    _set_clock(stage, 7200)
     time.sleep(random.uniform(2.0, 3.0))
     if stage.run(run_id).status == "completed":
-        clock.write_text("+0")
+        _set_clock(stage, 0)
         raise MissedError
     for process in stage.processes("worker", "training"):
         process.kill()
-    clock.write_text("+0")
+    _set_clock(stage, 0)
     stage.revive()
     deadline = time.monotonic() + 60
     while len(stage.attempts(run_id)) == before and stage.run(run_id).status != "completed":

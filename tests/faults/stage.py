@@ -39,6 +39,8 @@ CONFIG: Mapping[str, Any] = {
 """Over the preset `tiny`: two rounds, two students, 16 steps, 18 checkpoints, 192 exchanges in some three seconds."""
 STEPS = 16
 LEASE_SECONDS = 5.0
+CLOCK_CACHE_SECONDS = 1
+"""For so long a process goes by the clock that it read last (libfaketime)."""
 SETTINGS = {
     "OPCOD_LEASE_SECONDS": str(LEASE_SECONDS),
     "OPCOD_REAP_SECONDS": "0.5",

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.faults.stage import Alone, Cluster, Stage, opened
+from tests.faults.stage import CLOCK_CACHE_SECONDS, Alone, Cluster, Stage, opened
 from tests.s3 import s3_server
 from tests.stores import PostgresUnavailableError, postgres
 
@@ -60,7 +60,7 @@ def _clock(file: Path) -> dict[str, str]:
     return {
         "LD_PRELOAD": str(library),
         "FAKETIME_TIMESTAMP_FILE": str(file),
-        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_CACHE_DURATION": str(CLOCK_CACHE_SECONDS),
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "NO_FAKE_STAT": "1",
     }
