@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from sqlalchemy import update
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.db import now
 from app.errors import LONGEST_MESSAGE, NotFound, Refused
@@ -67,8 +68,7 @@ def create(session: Session, kind: str, *, owner: str, needs: Needs, request: di
 
 def claim(session: Session, *, worker: str, lease_seconds: float, offer: Offer) -> JobClaim | None:
     """Take the job that has waited longest of those that `offer` fits; None where there is none."""
-    waiting = select(col(JobRow.id)).where(col(JobRow.state) == "queued", *takeable(offer, JobRow)).order_by(col(JobRow.id)).limit(1)
-    found = session.exec(waiting.with_for_update(skip_locked=True)).first()
+    found = session.exec(_next_for(offer).with_for_update(skip_locked=True)).first()
     if found is None:
         return None
     moment = now()
@@ -91,8 +91,7 @@ def claim(session: Session, *, worker: str, lease_seconds: float, offer: Offer) 
 
 def next_for(session: Session, offer: Offer) -> int | None:
     """The job that a worker with `offer` would take now."""
-    waiting = select(col(JobRow.id)).where(col(JobRow.state) == "queued", *takeable(offer, JobRow)).order_by(col(JobRow.id)).limit(1)
-    return session.exec(waiting).first()
+    return session.exec(_next_for(offer)).first()
 
 
 def renew(session: Session, claim: JobClaim) -> bool:
@@ -198,6 +197,11 @@ def unannounced(session: Session, told_before: datetime) -> list[int]:
 def mark_announced(session: Session, job_id: int) -> None:
     """Workers have been told of it."""
     session.exec(update(JobRow).where(col(JobRow.id) == job_id).values(rung_at=now()))
+
+
+def _next_for(offer: Offer) -> SelectOfScalar[int | None]:
+    fitting = select(col(JobRow.id)).where(col(JobRow.state) == "queued", *takeable(offer, JobRow))
+    return fitting.order_by(col(JobRow.id)).limit(1)
 
 
 def _wait_again(job: JobRow, lapse: Literal["killed", "lost", None], moment: datetime) -> None:

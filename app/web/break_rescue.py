@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +10,7 @@ from sqlmodel import Session, col, select
 
 from app.tables import BreakRescueRow, RunRow
 from app.web.contexts import Cast
-
-Z = 1.959964
-"""Of a 95 % interval."""
+from opcod.evaluation.intervals import wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +26,7 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        share = self.part / self.whole
-        middle = (share + Z * Z / (2 * self.whole)) / (1 + Z * Z / self.whole)
-        half = Z * math.sqrt(share * (1 - share) / self.whole + (Z / (2 * self.whole)) ** 2) / (1 + Z * Z / self.whole)
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return wilson(self.part, self.whole)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
+from app.web.contexts import hue_of
+from app.web.plots import Tick
 from opcod.types import Evaluation
 
 SIZE = (440, 400)
@@ -53,14 +55,6 @@ class Path:
     @property
     def line(self) -> str:
         return " ".join(f"{point.x},{point.y}" for point in self.points)
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """A round score on an axis."""
-
-    place: float
-    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +114,7 @@ def _plane(by_key: Mapping[tuple[str, int, str], Evaluation], students: Sequence
     across = _axis([item for walk in pairs.values() for _, item, _ in walk], LEFT, SIZE[0] - RIGHT)
     up = _axis([item for walk in pairs.values() for _, _, item in walk], SIZE[1] - BOTTOM, TOP)
     paths = []
-    for index, name in enumerate(students):
+    for name in students:
         walk = pairs[name]
         if not walk:
             continue
@@ -140,7 +134,7 @@ def _plane(by_key: Mapping[tuple[str, int, str], Evaluation], students: Sequence
             )
             for place, (number, a, b) in enumerate(walk)
         )
-        paths.append(Path(name, index % 6 + 1, points, 0, 0, ""))
+        paths.append(Path(name, hue_of(name, students), points, 0, 0, ""))
     paths = [replace(path, **_label(path, paths)) for path in paths]
     return Plane(x, y, tuple(paths), across.ticks(), up.ticks())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,6 @@ from opcod.tasks.verifiers import Verifier
 from opcod.types import Evaluation, Question, Split
 
 RESAMPLES = 2000
-Z_95 = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +47,6 @@ def score(accuracies: Sequence[float], *, seed: int) -> Score:
     low, high = np.quantile(values[draws].mean(axis=1), (0.025, 0.975))
     mean = float(values.mean())
     return Score(mean, min(float(low), mean), max(float(high), mean))
-
-
-def wilson(right: int, samples: int) -> tuple[float, float]:
-    """The 95 % interval of a share of independent samples (Wilson, 1927); it holds for few samples, and for none or all of them right."""
-    z2 = Z_95**2
-    middle, width = (right + z2 / 2) / (samples + z2), Z_95 * math.sqrt(right * (samples - right) / samples + z2 / 4) / (samples + z2)
-    return max(0.0, middle - width), min(1.0, middle + width)
 
 
 def accuracies(policy: Policy, questions: Sequence[Question], verifier: Verifier, params: SamplingParams, *, seed: int) -> list[float]:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from opcod.config import ExperimentConfig
 from opcod.distillation.self_teacher import fitted_teacher_messages
-from opcod.evaluation.accuracy import wilson
+from opcod.evaluation.intervals import wilson
 from opcod.generation.base import SamplingParams
 from opcod.generation.policy import Policy, question_messages
 from opcod.seeds import derive_seed

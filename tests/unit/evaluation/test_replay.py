@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from opcod.evaluation.accuracy import wilson
+from opcod.evaluation.intervals import wilson
 from opcod.evaluation.replay import Context, ask_again, contexts
 from opcod.tasks.verifiers import make_verifier
 from tests.unit.training.small_world import QUESTIONS, RIGHT, WRONG, ScriptedPolicy, config, student
