@@ -8,8 +8,8 @@ INSTALLED := $(VENV)/.installed
 
 HOME_FOLDER ?= ./opcod-home
 PORT ?= 8765
-# Three processes fill two cores, as many tests wait for other programs; each keeps torch to one thread (tests/conftest.py).
-TEST_PROCESSES ?= 3
+# Four processes fill two cores, as many tests wait for other programs; each keeps torch to one thread (tests/conftest.py).
+TEST_PROCESSES ?= 4
 FUZZ_EXAMPLES ?= 500
 PYTEST_ARGS ?=
 PIP_ARGS ?=

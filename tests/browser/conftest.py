@@ -11,12 +11,16 @@ from typing import Literal
 
 import pytest
 import uvicorn
-from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page
+from playwright.sync_api import BrowserContext, ConsoleMessage, Dialog, Page, expect
 from sqlalchemy import Engine
 
 from app.db import migrate
 from app.main import create_app
 from app.settings import Settings
+
+PATIENCE_MS = 20_000
+"""How long a page may take where other tests keep the cores busy; one that is fast costs nothing of it."""
+expect.set_options(timeout=PATIENCE_MS)
 
 
 class Site:
@@ -70,7 +74,7 @@ def expect_console() -> list[str]:
 @pytest.fixture
 def page(new_context: Callable[..., BrowserContext], site: Site, expect_console: list[str]) -> Iterator[Page]:
     context = new_context(base_url=site.url)
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     troubles: list[str] = []
 
