@@ -47,7 +47,7 @@ def _filters(
     q: Annotated[
         str | None,
         Query(
-            description='Words that must occur in question, rollout or feedback. `"a phrase"`, `-not`, `begin*`; the last word may go on.',
+            description='Words that must occur in question, rollout or feedback. `"a phrase"`, `-not`, `begin*`.',
             max_length=LONGEST_SEARCH,
         ),
     ] = None,

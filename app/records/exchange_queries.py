@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ from app.tables import ExchangeLabelRow, ExchangeRow, FeedbackRow, TokenLensRow
 
 NO_FEEDBACK = "none"
 """The outcome to ask for to see exchanges without feedback."""
+FACTS = ("round", "step", "tutee", "tutor", "domain", "correct", "in_loss", "effect")
+INDEXED = ("round", "effect", "outcomes")
+"""Filters that an index of the table's own answers."""
 MOST_AMONG = 20_000
 """Exchanges with a label, of a question or picked one by one that a search looks through."""
 
@@ -50,6 +53,12 @@ class ExchangeFilters:
     def is_narrow(self) -> bool:
         """Whether few of a run's exchanges fit, however many it has."""
         return self.step is not None or self.question is not None or self.label is not None or bool(self.ids)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether no single index of the table answers it, and rows that fit may lie far apart."""
+        chosen = [name for name in (*FACTS, "outcomes") if getattr(self, name) not in (None, ())]
+        return not self.is_narrow and bool(chosen) and not (len(chosen) == 1 and chosen[0] in INDEXED)
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """For a query of `ExchangeRow`; all but the search."""
@@ -93,29 +102,59 @@ def page_of_ids(
     limit: int,
 ) -> list[int]:
     """Ids of the run's exchanges that fit, in order of arrival (or the other way round), beyond id `after` and up to `until`."""
+    place: dict[str, Any] = {"after": after, "newest_first": newest_first}
     terms = filters.terms
-    if terms is not None:
-        return _search(session, run_id, filters, terms, after=after, until=until, newest_first=newest_first, limit=limit)
-    key = col(ExchangeRow.id)
+    if terms == ():
+        return []
+    if terms:
+        return _search(session, run_id, filters, terms, **place, until=until, limit=limit)
+    if not filters.is_mixed:
+        return _by_rows(session, run_id, filters, **place, until=until, limit=limit)
+    # The index finds what few rows have in common without looking at the others. It follows behind: the newest are read as rows.
+    indexed = search_of(session.get_bind().engine).upto(session, run_id)
+    parts: list[Callable[[int], list[int]]] = [
+        lambda most: _search(session, run_id, filters, (), **place, until=min(indexed, until or indexed), limit=most),
+        lambda most: _by_rows(session, run_id, filters, **place, until=until, beyond=indexed, limit=most),
+    ]
+    found: list[int] = []
+    for part in reversed(parts) if newest_first else parts:
+        if len(found) < limit:
+            found += part(limit - len(found))
+    return found
+
+
+def _by_rows(
+    session: Session,
+    run_id: int,
+    filters: ExchangeFilters,
+    *,
+    after: int | None,
+    until: int | None,
+    beyond: int | None = None,
+    newest_first: bool,
+    limit: int,
+) -> list[int]:
+    key: Any = col(ExchangeRow.id)
+    if filters.is_narrow:
+        key = key + 0  # a sum has no index: few rows are found by what they have, then sorted
     rows = select(key).where(col(ExchangeRow.run_id) == run_id, *filters.conditions())
     if after is not None:
         rows = rows.where(key < after if newest_first else key > after)
     if until is not None:
         rows = rows.where(key <= until)
-    order: Any = key + 0 if filters.is_narrow else key  # a sum has no index: few rows are found by what they have, then sorted
-    found = session.exec(rows.order_by(order.desc() if newest_first else order).limit(limit)).all()
+    if beyond is not None:
+        rows = rows.where(key > beyond)
+    found = session.exec(rows.order_by(key.desc() if newest_first else key).limit(limit)).all()
     return [one for one in found if one is not None]
 
 
 def _search(session: Session, run_id: int, filters: ExchangeFilters, terms: Sequence[Term], **place: Any) -> list[int]:
-    if not terms:
-        return []
     narrow = filters.narrow_conditions()
     among = None
     if narrow:
         rows = select(col(ExchangeRow.id)).where(col(ExchangeRow.run_id) == run_id, *narrow).limit(MOST_AMONG)
         among = [one for one in session.exec(rows).all() if one is not None]
-    facts = {name: getattr(filters, name) for name in ("round", "step", "tutee", "tutor", "domain", "correct", "in_loss", "effect")}
+    facts = {name: getattr(filters, name) for name in FACTS}
     found: list[int] = []
     for outcome in filters.outcomes or (None,):
         found += search_of(session.get_bind().engine).find(

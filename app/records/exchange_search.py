@@ -30,7 +30,10 @@ VERSION = 1
 BATCH = 500
 """Exchanges of one transaction."""
 EVERY_SECONDS = 1.0
+MOST_KEPT = 32
+"""Runs whose counts stay in memory, as long as nothing is added."""
 _LOCK = 0x0DC0E
+_UPTO = "SELECT upto FROM INDEX.indexed WHERE run_id = :run_id"
 
 
 class ExchangeSearch:
@@ -40,6 +43,7 @@ class ExchangeSearch:
         self._sqlite = engine.dialect.name == "sqlite"
         self._sql: Dialect = SQLITE if self._sqlite else POSTGRES
         self._prepared = False
+        self._counted: dict[int, tuple[int, list[tuple[Any, ...]]]] = {}
         self._engine = self._beside(engine) if self._sqlite else engine
 
     @staticmethod
@@ -91,13 +95,24 @@ class ExchangeSearch:
             found = connection.execute(self._text(f"{sql} ORDER BY {key} {'DESC' if newest_first else 'ASC'} LIMIT :limit"), bound)
             return [row[0] for row in found]
 
+    def upto(self, session: Session, run_id: int) -> int:
+        """The run's last exchange that the index knows; 0 for none."""
+        with self._reading(session) as connection:
+            return connection.execute(self._text(_UPTO), {"run_id": run_id}).scalar() or 0
+
     def counts(self, session: Session, run_id: int) -> tuple[int, list[tuple[Any, ...]]]:
         """The last exchange counted, and how many there are of each kind: `COUNTED` and their number."""
         with self._reading(session) as connection:
             bound = {"run_id": run_id}
-            upto = connection.execute(self._text("SELECT upto FROM INDEX.indexed WHERE run_id = :run_id"), bound).scalar() or 0
-            listed = f"SELECT {', '.join(COUNTED)}, exchanges FROM INDEX.exchange_counts WHERE run_id = :run_id"
-            return upto, [tuple(row) for row in connection.execute(self._text(listed), bound)]
+            upto = connection.execute(self._text(_UPTO), bound).scalar() or 0
+            known = self._counted.get(run_id)
+            if known is None or known[0] != upto:
+                listed = f"SELECT {', '.join(COUNTED)}, exchanges FROM INDEX.exchange_counts WHERE run_id = :run_id"
+                known = upto, [tuple(row) for row in connection.execute(self._text(listed), bound)]
+                if len(self._counted) >= MOST_KEPT:
+                    self._counted.clear()
+                self._counted[run_id] = known
+            return known
 
     def update(self) -> bool:
         """Follow every run that is ahead of the index by a batch; whether any still is."""
@@ -114,7 +129,7 @@ class ExchangeSearch:
 
     def _follow(self, connection: Connection, run_id: int, created_at: str) -> bool:
         bound: dict[str, Any] = {"run_id": run_id, "created_at": created_at, "batch": BATCH}
-        row = connection.execute(self._text("SELECT upto FROM INDEX.indexed WHERE run_id = :run_id"), bound).scalar()
+        row = connection.execute(self._text(_UPTO), bound).scalar()
         gone = connection.execute(self._text("SELECT 1 FROM SOURCE.runs WHERE id = :run_id AND deleted_at IS NULL"), bound).scalar() is None
         bound["after"] = row or 0
         bound["upto"] = None if gone else connection.execute(self._text(UPTO), bound).scalar()
@@ -130,7 +145,7 @@ class ExchangeSearch:
             with self._alone(wait=True) as connection:
                 assert connection is not None
                 bound: dict[str, Any] = {"run_id": run_id, "batch": BATCH}
-                bound["upto"] = connection.execute(self._text("SELECT upto FROM INDEX.indexed WHERE run_id = :run_id"), bound).scalar() or 0
+                bound["upto"] = connection.execute(self._text(_UPTO), bound).scalar() or 0
                 lowest = """SELECT min(id) FROM (SELECT id FROM SOURCE.exchanges WHERE run_id = :run_id AND id <= :upto
                     ORDER BY id DESC LIMIT :batch) AS batch"""
                 first = connection.execute(self._text(lowest), bound).scalar()
@@ -145,6 +160,7 @@ class ExchangeSearch:
     def reset(self) -> None:
         """Throw the index away; it is made anew. For a database whose rows were exchanged for others."""
         self._prepared = False
+        self._counted.clear()
         with self._engine.begin() as connection:
             for statement in self._sql.drop:
                 connection.execute(self._text(statement))

@@ -1,4 +1,4 @@
-"""What somebody typed into the search field, read as words: all of them must occur, a last one may be the beginning of a word.
+"""What somebody typed into the search field, read as words: all of them must occur.
 
 ``"iron ore"`` are words side by side, ``-alloy`` must not occur, ``dens*`` begins a word. Everything that is no letter or digit
 parts words, in what is searched for as in what is searched.
@@ -34,8 +34,7 @@ def read_terms(asked: str) -> tuple[Term, ...]:
         quoted, bare = part[2], part[4]
         words = tuple(_WORD.findall(bare if quoted is None else quoted))
         if words:
-            begins = quoted is None and (bare.endswith("*") or (part.end() == len(asked) and len(words[-1]) > 1))
-            found.append(Term(words, begins, bool(part[1] or part[3])))
+            found.append(Term(words, quoted is None and bare.endswith("*"), bool(part[1] or part[3])))
     return tuple(found[:MOST])
 
 

@@ -3,7 +3,8 @@
     python tests/benchmarks/inspect_pages.py [--database sqlite|postgresql] [--exchanges 1000000] [--out FILE.json]
 
 Makes 100 runs of 10,000 points and a run of a million exchanges (once: give `--home` to keep and use it again), starts a server,
-and asks for each page many times, one after the other. Times are the client's, from request to last byte, on the same machine.
+and asks for each page many times, one after the other. Times are the client's, from request to last byte, on the same machine;
+beside them stands the server's processor time a request, which other work on the machine does not make longer.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 import httpx  # noqa: E402
+import psutil  # noqa: E402
 from sqlalchemy import func  # noqa: E402
 from sqlmodel import col, select  # noqa: E402
 
@@ -78,7 +80,7 @@ def addresses(run: int, first: int, last: int, chance: random.Random) -> dict[st
     }
 
 
-def measure(base: str, asked: dict[str, list[str]], times: int) -> dict[str, Any]:
+def measure(base: str, server: psutil.Process, asked: dict[str, list[str]], times: int) -> dict[str, Any]:
     """Each address in turn, `times` requests of a kind."""
     found: dict[str, Any] = {}
     with httpx.Client(base_url=base, timeout=120) as client:
@@ -86,14 +88,19 @@ def measure(base: str, asked: dict[str, list[str]], times: int) -> dict[str, Any
             waits, size = [], 0
             for address in choices[:3]:
                 client.get(address).raise_for_status()
+            before = sum(server.cpu_times()[:2])
             for number in range(times):
                 began = time.perf_counter()
                 answer = client.get(choices[number % len(choices)])
                 waits.append(time.perf_counter() - began)
                 answer.raise_for_status()
                 size = max(size, len(answer.content))
-            found[kind] = spread(waits) | {"largest_kib": round(size / 1024, 1)}
-            print(f"{kind:34} p50 {found[kind]['p50_ms']:8.1f} ms   p95 {found[kind]['p95_ms']:8.1f} ms", flush=True)
+            used = 1000 * (sum(server.cpu_times()[:2]) - before) / times
+            found[kind] = spread(waits) | {"server_cpu_ms": round(used, 1), "largest_kib": round(size / 1024, 1)}
+            print(
+                f"{kind:34} p50 {found[kind]['p50_ms']:8.1f} ms   p95 {found[kind]['p95_ms']:8.1f} ms   processor {used:7.1f} ms",
+                flush=True,
+            )
     return found
 
 
@@ -125,8 +132,8 @@ def main() -> int:
             of_run = select(func.min(col(ExchangeRow.id)), func.max(col(ExchangeRow.id))).where(col(ExchangeRow.run_id) == big)
             first, last = (int(key or 0) for key in session.exec(of_run).one())
         engine.dispose()
-        base, _ = stack.enter_context(serving({"OPCOD_HOME": str(home), "OPCOD_DATABASE_URL": url}, 1))
-        results = measure(base, addresses(big, first, last, random.Random(0)), options.times)
+        base, server = stack.enter_context(serving({"OPCOD_HOME": str(home), "OPCOD_DATABASE_URL": url}, 1))
+        results = measure(base, psutil.Process(server.pid), addresses(big, first, last, random.Random(0)), options.times)
     result = {
         "machine": {
             "processor": platform.machine(),
