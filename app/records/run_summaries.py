@@ -12,8 +12,7 @@ from sqlmodel import Session, col, select
 from app import shapes
 from app.artefacts.usage import Usage, usage
 from app.experiments.remembered import experiments
-from app.lifecycle.queueing import Needs, fits
-from app.lifecycle.runs import queued
+from app.lifecycle.queueing import ORDER, Needs, fits
 from app.lifecycle.statuses import RunStatus
 from app.lifecycle.workers import alive
 from app.tables import EvaluationRow, GateDecisionRow, RunRow, StepRow, SweepPointRow, WorkerRow
@@ -29,7 +28,8 @@ def summarise(session: Session, rows: Sequence[RunRow]) -> list[shapes.Run]:
     scored = first_and_newest(session, ids)
     gates = latest_gates(session, ids)
     waits = any(row.status == "queued" for row in rows)
-    positions = {row.id: place for place, row in enumerate(queued(session), start=1)} if waits else {}
+    order = select(col(RunRow.id)).where(col(RunRow.status) == "queued").order_by(*ORDER)
+    positions = {run_id: place for place, run_id in enumerate(session.exec(order).all(), start=1)} if waits else {}
     workers = alive(session) if waits else []
     used = usage(session) if waits else None
     points = select(col(SweepPointRow.run_id), col(SweepPointRow.sweep_id)).where(col(SweepPointRow.run_id).in_(ids))

@@ -10,10 +10,11 @@ from sqlmodel import Session, col, select
 from app import shapes
 from app.db import now
 from app.errors import Conflict
-from app.lifecycle.queueing import Needs
+from app.lifecycle import queueing
 from app.lifecycle.runs import HELD
 from app.lifecycle.workers import SILENT_AFTER
 from app.records import queries
+from app.records.run_summaries import summarise
 from app.tables import AttemptRow, RunRow, WorkerRow
 from app.web.contexts import hue_of
 
@@ -73,19 +74,26 @@ class WorkersPage:
 def queue_page(session: Session, *, refused: Conflict | None = None) -> QueuePage:
     """The queue; `refused` is a move that the run's status did not allow."""
     cursor = queries.newest_arrival(session)
-    waiting = queries.queue(session).items
-    since = dict(session.exec(select(col(RunRow.id), col(RunRow.queued_at)).where(col(RunRow.status) == "queued")).all())
+    waiting = session.exec(queueing.waiting()).all()
+    taken = session.exec(
+        select(RunRow, AttemptRow)
+        .join(AttemptRow, col(AttemptRow.id) == col(RunRow.attempt_id))
+        .where(col(RunRow.status).in_(HELD))
+        .order_by(col(AttemptRow.id))
+    ).all()
+    runs = {run.id: run for run in summarise(session, [*waiting, *(row for row, _ in taken)])}
     lines = tuple(
         WaitingLine(
-            run=run,
-            needs=str(Needs(run.needs.device, run.needs.memory_gib)),
-            since=since.get(run.id) or run.created_at,
+            run=runs[row.id or 0],
+            needs=str(queueing.Needs(row.needs_device, row.needs_memory_gib)),
+            since=row.queued_at or row.created_at,
             first=place == 0,
             last=place == len(waiting) - 1,
         )
-        for place, run in enumerate(waiting)
+        for place, row in enumerate(waiting)
     )
-    return QueuePage(lines, _held(session), cursor, str(refused) if refused else "")
+    held = tuple(HeldLine(runs[row.id or 0], attempt.worker, attempt.device, attempt.started_at) for row, attempt in taken)
+    return QueuePage(lines, held, cursor, str(refused) if refused else "")
 
 
 def workers_page(session: Session) -> WorkersPage:
@@ -100,17 +108,6 @@ def workers_page(session: Session) -> WorkersPage:
         lines.append(WorkerLine(shapes.Worker.model_validate(row), alive, run, _phase_hue(run)))
     lines.sort(key=lambda line: not line.alive)
     return WorkersPage(tuple(lines), sum(line.alive for line in lines))
-
-
-def _held(session: Session) -> tuple[HeldLine, ...]:
-    rows = session.exec(
-        select(RunRow, AttemptRow)
-        .join(AttemptRow, col(AttemptRow.id) == col(RunRow.attempt_id))
-        .where(col(RunRow.status).in_(HELD))
-        .order_by(col(AttemptRow.id))
-    ).all()
-    runs = {run.id: run for run in queries.run_summaries(session, [row.id or 0 for row, _ in rows])}
-    return tuple(HeldLine(runs[row.id or 0], attempt.worker, attempt.device, attempt.started_at) for row, attempt in rows)
 
 
 def _phase_hue(run: shapes.Run | None) -> int:

@@ -159,10 +159,9 @@ def settings_page(
         more["scopes"] = tuple(scope for scope in SCOPES if person.may_grant(scope))
         more["expiries"] = tuple((value, label) for value, (label, _) in EXPIRIES.items())
     elif tab == "webhooks":
-        more["webhooks"] = tuple(
-            WebhookLine(webhook, tuple(registry.deliveries(session, webhook.id, limit=DELIVERIES)[0]))
-            for webhook in registry.of_person(session, person)[0]
-        )
+        hooks = registry.of_person(session, person)[0]
+        told = registry.newest_deliveries(session, [hook.id for hook in hooks], DELIVERIES)
+        more["webhooks"] = tuple(WebhookLine(hook, tuple(told.get(hook.id, ()))) for hook in hooks)
     elif tab == "people":
         rows = people.listed(session)
         more["people"] = tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, update
+from sqlalchemy import delete, func, union_all, update
 from sqlmodel import Session, col, select
 
 from app.access.person import Person
@@ -129,21 +129,39 @@ def deliveries(session: Session, webhook_id: int, *, before: int | None = None, 
     if before is not None:
         rows = rows.where(col(DeliveryRow.id) < before)
     found = list(session.exec(rows.limit(limit + 1)).all())
-    shown = found[:limit]
+    return _told(session, found[:limit]), str(found[limit - 1].id) if len(found) > limit else None
+
+
+def newest_deliveries(session: Session, webhook_ids: Sequence[int], limit: int) -> dict[int, list[Delivery]]:
+    """Of each webhook the newest deliveries, in a fixed number of queries."""
+    if not webhook_ids:
+        return {}
+    key = col(DeliveryRow.id)
+    parts = [select(key).where(col(DeliveryRow.webhook_id) == one).order_by(key.desc()).limit(limit).subquery() for one in webhook_ids]
+    newest = union_all(*(select(part.c.id) for part in parts))
+    rows = session.exec(select(DeliveryRow).where(key.in_(newest)).order_by(key.desc())).all()
+    found: dict[int, list[Delivery]] = {}
+    for row, told in zip(rows, _told(session, rows), strict=True):
+        found.setdefault(row.webhook_id, []).append(told)
+    return found
+
+
+def _told(session: Session, rows: Sequence[DeliveryRow]) -> list[Delivery]:
+    """Deliveries, each with its last try."""
     newest = (
         select(func.max(DeliveryTryRow.id))
-        .where(col(DeliveryTryRow.delivery_id).in_([row.id for row in shown]))
+        .where(col(DeliveryTryRow.delivery_id).in_([row.id for row in rows]))
         .group_by(col(DeliveryTryRow.delivery_id))
     )
     last = {attempt.delivery_id: attempt for attempt in session.exec(select(DeliveryTryRow).where(col(DeliveryTryRow.id).in_(newest)))}
     items = []
-    for row in shown:
+    for row in rows:
         item = Delivery.model_validate(row)
         attempt = last.get(row.id or 0)
         if attempt is not None:
             item = item.model_copy(update={"last_status": attempt.status, "last_answer": attempt.answer})
         items.append(item)
-    return items, str(shown[-1].id) if len(found) > limit else None
+    return items
 
 
 def tries(session: Session, row: WebhookRow, delivery_id: int, *, before: int | None, limit: int) -> tuple[list[DeliveryTry], str | None]:
