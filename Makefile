@@ -16,8 +16,9 @@ PIP_ARGS ?=
 BENCH_ARGS ?=
 TRIES ?= 6
 LOAD_ARGS ?=
+PAGES_ARGS ?=
 
-.PHONY: install demo test lint types laws audit pytest chromium docs fuzz faults bench load calibrate estimates demo-students clean
+.PHONY: install demo test lint types laws audit pytest chromium docs fuzz faults bench load pages calibrate estimates demo-students clean
 
 install: $(INSTALLED)
 
@@ -71,6 +72,10 @@ docs: install
 # 200 readers while four runs write 500 exchanges a second: LOAD_ARGS="--database postgresql --seconds 60"
 load: install
 	$(BIN)/python tests/benchmarks/load.py $(LOAD_ARGS)
+
+# Server time of every page at 100 runs of 10,000 points and 1,000,000 exchanges: PAGES_ARGS="--database postgresql --runs 10 --exchanges 10000"
+pages: install
+	$(BIN)/python tests/benchmarks/pages.py $(PAGES_ARGS)
 
 # Measures the runs from which estimates are made, on this machine's CPU: three quiet minutes.
 calibrate: install

@@ -168,6 +168,24 @@ def test_the_page_says_what_rest_says(client: TestClient, ids: list[int]) -> Non
     assert page.count("data-curve=") == 8
 
 
+def test_fifty_runs_are_overlaid_and_their_page_stays_whole(client: TestClient, engine: Engine) -> None:
+    small: dict[str, Any] = {"rounds": 1, "steps": 1, "questions": 1, "rollouts": 1, "shut_in_round": None}
+    settings: list[dict[str, Any]] = [{"seed": number, "method": {"gate": {"threshold": 0.1 + number % 5 / 10}}} for number in range(50)]
+    fifty = [seed_run(engine, Varied(name=f"many {number}", seed=number, settings=one, **small)) for number, one in enumerate(settings)]
+    query = ",".join(map(str, fifty))
+    curve = client.get("/api/v1/compare/curves", params={"runs": query, "name": "student1/train/loss"}).json()
+    assert [run["run_id"] for run in curve["runs"]] == fifty
+    assert all(run["mean"] != [None] for run in curve["runs"])
+    assert [group["runs"] for group in curve["groups"]] == [[10]] * 5
+    page = client.get(f"/compare?runs={query}&by=run")
+    assert (page.status_code, len(page.content) < 1_000_000) == (200, True)
+    assert [int(number) for number in re.findall(r'<tr id="line-run-(\d+)">', page.text)] == fifty
+    assert page.text.count('<button type="button" aria-pressed="true" data-key="run-') == 50
+    assert page.text.rstrip().endswith("</html>")
+    grouped = client.get(f"/compare?runs={query}").text
+    assert len(re.findall(r'<tr id="line-group-\d+">', grouped)) == 5
+
+
 def test_rows_are_sorted_by_what_a_column_shows(client: TestClient, ids: list[int]) -> None:
     query = f"runs={','.join(map(str, ids[:4]))}&by=run"
     scores = next(line for line in compared(client, ids[:4])["scores"] if (line["student"], line["domain"]) == ("student1", "protons"))
