@@ -13,7 +13,7 @@ import platform
 import secrets
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict
 from datetime import date
 from importlib.metadata import version
@@ -33,7 +33,8 @@ TIMES = 3
 def main() -> int:
     """Try what the command line picks; the exit status is 1 where something was not survived or could not be tried."""
     arguments = _parser().parse_args()
-    chosen = [fault for fault in FAULTS if all(word in fault.name for word in arguments.only)]
+    words = arguments.only or [""]
+    chosen = [fault for fault in FAULTS if any(word in f"{fault.stage}: {fault.name}" for word in words)]
     seed = secrets.randbelow(10**6) if arguments.seed is None else arguments.seed
     trials: list[Trial] = []
     untried: dict[str, str] = {}
@@ -54,18 +55,9 @@ def main() -> int:
                     untried |= {fault.name: str(reason) for fault in waiting}
                     waiting = []
                     print(f"not tried: the stage {name!r}: {reason}", flush=True)
-    text = table(trials, untried)
-    print(text)
+    print(table(trials, untried))
     if arguments.write or not arguments.only:
-        (DOCS / "faults.md").write_text(page(text, trials, arguments.tries, seed), encoding="utf-8")
-        data = {
-            "machine": machine(),
-            "seed": seed,
-            "tries": arguments.tries,
-            "trials": [asdict(trial) for trial in trials],
-            "untried": untried,
-        }
-        (DOCS / "faults.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        write(trials, untried, arguments.tries, {fault.name for fault in chosen})
     return 0 if trials and all(trial.survived for trial in trials) and not untried else 1
 
 
@@ -73,8 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--tries", type=int, default=6, help="how often each fault comes")
     parser.add_argument("--seed", type=int, help="of the first trial of each fault; a random one is printed otherwise")
-    parser.add_argument("--only", nargs="*", default=[], metavar="WORD", help="faults with all these words in their name")
-    parser.add_argument("--write", action="store_true", help="write docs/faults.md although only some faults were tried")
+    parser.add_argument("--only", nargs="*", default=[], metavar="WORD", help="faults with one of these words in `STAGE: NAME`")
+    parser.add_argument(
+        "--write", action="store_true", help="write docs/faults.md although only some faults were tried: the other rows stay"
+    )
     return parser
 
 
@@ -88,6 +82,18 @@ def _tries(stage: Stage, fault: Fault, reference: Outcome, seed: int, tries: int
         left, missed, seed = left - len(trial.hits), missed + (not trial.hits), seed + 1
         trials.append(trial)
     return trials
+
+
+def write(trials: Sequence[Trial], untried: dict[str, str], tries: int, chosen: Container[str]) -> None:
+    """docs/faults.json and docs/faults.md; what they say of faults that were not chosen now stays."""
+    path = DOCS / "faults.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"trials": [], "untried": {}}
+    kept = [Trial(**entry) for entry in before["trials"] if entry["faults"][0] not in chosen]
+    trials = [*kept, *trials]
+    untried = {name: reason for name, reason in before["untried"].items() if name not in chosen} | untried
+    data = {"machine": machine(), "tries": tries, "trials": [asdict(trial) for trial in trials], "untried": untried}
+    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    (DOCS / "faults.md").write_text(page(table(trials, untried), trials, tries), encoding="utf-8")
 
 
 def table(trials: Sequence[Trial], untried: dict[str, str]) -> str:
@@ -105,13 +111,13 @@ def table(trials: Sequence[Trial], untried: dict[str, str]) -> str:
     return "\n".join(rows)
 
 
-def page(rows: str, trials: Sequence[Trial], tries: int, seed: int) -> str:
+def page(rows: str, trials: Sequence[Trial], tries: int) -> str:
     """docs/faults.md."""
-    hits = sum(len(trial.hits) for trial in trials)
+    hits, seed = sum(len(trial.hits) for trial in trials), min(trial.seed for trial in trials)
     return f"""# What a run lives through
 
-Made by `make faults TRIES={tries}` on {date.today():%d %B %Y} with seed {seed}, on {machine()}; every trial with its seed is in
-[faults.json](faults.json).
+Made by `make faults TRIES={tries}` on {date.today():%d %B %Y} with seed {seed}, on {machine()};
+every trial with its seed is in [faults.json](faults.json).
 
 {hits} faults came in {len(trials)} runs, each at a random moment of a real run: `opcod up` on SQLite, or `opcod serve` with two workers
 on PostgreSQL and a broker of its own, and in two cases with an S3 store and a home folder for each worker. The runs are small
