@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -65,10 +64,6 @@ class Studio:
         """Everything that the studio has said."""
         return self._log.read_text(encoding="utf-8")
 
-    def launch(self, preset: str, **config: Any) -> int:
-        run = self.client.launch({"preset": preset, "config": config})
-        return run.id
-
     def run(self, run_id: int) -> dict[str, Any]:
         run: dict[str, Any] = self.client.request("GET", f"/runs/{run_id}")
         return run
@@ -87,9 +82,6 @@ class Studio:
 
     def await_end(self, run_id: int, *, seconds: float = 400) -> dict[str, Any]:
         return self.await_run(run_id, lambda run: run["status"] in ENDED, seconds=seconds, what="the run's end")
-
-    def items(self, path: str) -> list[dict[str, Any]]:
-        return list(self.client.pages(path, {}, limit=100_000))
 
     def run_log(self, run_id: int) -> str:
         return str(self.client.request("GET", f"/runs/{run_id}/logs")["text"])
@@ -130,8 +122,3 @@ def studio(home: Path, *arguments: str, **environment: str) -> Iterator[Studio]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def without(item: dict[str, Any], *names: str) -> str:
-    """An item as text that can be compared, less what may differ between two equal runs."""
-    return json.dumps({key: value for key, value in item.items() if key not in names}, sort_keys=True)
