@@ -31,7 +31,7 @@ def facets(session: Session, run_id: int, filters: ExchangeFilters) -> shapes.Fa
         rest = replace(filters, **left_out)
         ids = page_of_ids(session, run_id, rest, limit=MOST + 1)
         if len(ids) > MOST:
-            fitting = len(page_of_ids(session, run_id, filters, limit=MOST + 1))
+            fitting = len(ids if rest == filters else page_of_ids(session, run_id, filters, limit=MOST + 1))
             return shapes.Facets(total=min(fitting, MOST), more=fitting > MOST, facets=[])
         return _tally(_one_by_one(session, col(ExchangeRow.id).in_(ids)), filters)
     upto, kinds = search_of(session.get_bind().engine).counts(session, run_id)

@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 
 from app import shapes
 from app.db import now
+from app.errors import NotFound
 from app.records import queries
 from app.records.configurations import differences
 from app.records.paper_figures import reference
@@ -32,7 +33,11 @@ def report(session: Session, run_id: int, *, compare: Sequence[int] = ()) -> sha
         NotFound: the run, or one of those to compare it with, is not there.
     """
     run = queries.run(session, run_id)
-    others = [queries.run(session, other) for other in dict.fromkeys(compare) if other != run_id]
+    beside = [other for other in dict.fromkeys(compare) if other != run_id]
+    known = {other.id: other for other in queries.run_summaries(session, beside)}
+    if missing := [other for other in beside if other not in known]:
+        raise NotFound("run", missing[0])
+    others = [known[other] for other in beside]
     experiment = queries.experiment(session, run.experiment_id)
     gates = queries.gate_decisions(session, run_id, limit=EVERYTHING).items
     breaks = queries.break_rescues(session, run_id, limit=EVERYTHING).items

@@ -137,13 +137,13 @@ def histograms(session: Session, run_id: int, quantity: Quantity, window: Window
     """How a quantity is spread, by runs of steps; of every student, or of one."""
     row = StepTallyRow
     window = window.settled(steps_done(session, run_id))
-    rows = select(row.student, row.step, row.histograms).where(*_of(run_id, student), *window.conditions(row))
+    rows = select(row.student, row.step, col(row.histograms)[quantity]).where(*_of(run_id, student), *window.conditions(row))
     groups: dict[tuple[str, int], tuple[list[int], dict[str, int]]] = {}
     for tutee, step, counts in session.exec(rows.order_by(col(row.student), col(row.step))).all():
-        if quantity in counts:
+        if counts:
             steps, total = groups.setdefault((tutee, step // window.width), ([], {}))
             steps.append(step)
-            for name, count in counts[quantity].items():
+            for name, count in counts.items():
                 total[name] = total.get(name, 0) + count
     items = [Histogram(student=key[0], first=steps[0], last=steps[-1], bins=_bins(total)) for key, (steps, total) in groups.items()]
     return Histograms(quantity=quantity, width=window.width, items=items)

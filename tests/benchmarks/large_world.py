@@ -5,6 +5,7 @@ Texts are made of a vocabulary whose words are as unequal as those of a language
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -104,6 +105,7 @@ def _around(engine: Engine, big: int) -> None:
     for number in range(10):
         with writing(engine) as session:
             workers.heartbeat(session, f"gpu{number}:1", host=f"gpu{number}", pid=1, device="NVIDIA H100")
+    logging.getLogger("app.lifecycle").setLevel(logging.ERROR)  # of every run that no broker is told of it
     for number in range(20):
         plan = SweepPlan(f"Sweep {number}", "tiny", None, {"method.gate.threshold": [0.1, 0.2], "seed": [1, 2, 3]})
         sweeps.start(engine, "", plan, points_of(plan), owner="local", asked=Asked("local", None, "sweep", plan.name))

@@ -244,7 +244,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         home = options.home or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="opcod-large-")))
         url = f"sqlite:///{home / 'opcod.db'}"
-        if options.database == "postgresql":
+        if options.url:
+            url = options.url
+        elif options.database == "postgresql":
             url = f"postgresql+psycopg://opcod@/postgres?host={stack.enter_context(postgres_server())}"
         engine = make_engine(url)
         migrate(engine)
@@ -257,6 +259,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         asked = addresses(engine, big)
         if options.only:
             asked = {kind: choices for kind, choices in asked.items() if re.search(options.only, kind)}
+        options.database = "sqlite" if engine.dialect.name == "sqlite" else "postgresql"
         engine.dispose()
         base, server = stack.enter_context(serving({"OPCOD_HOME": str(home), "OPCOD_DATABASE_URL": url}, 1))
         pages = measure(base, psutil.Process(server.pid), asked, options.times)
@@ -285,6 +288,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=VARIANTS, help="requests of a kind")
     parser.add_argument("--only", help="kinds that have this in their name (a regular expression)")
     parser.add_argument("--home", type=Path, help="keep the SQLite database here, or use the one that is there")
+    parser.add_argument("--url", help="another database: an empty one, which is filled, or one that this has filled")
     parser.add_argument("--out", type=Path, help="where to save; nowhere without it")
     parser.add_argument("--table", type=Path, nargs="+", help="measure nothing: print the table of saved results")
     parser.add_argument("--into", type=Path, help="with --table: the document whose table it takes the place of")
