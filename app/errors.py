@@ -63,6 +63,14 @@ class Refused(Exception):
         self.advice = advice
 
 
+class NoRoom(Exception):
+    """A disk is full; nothing was changed. `advice` says what to do."""
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
 class Forbidden(Exception):
     """Whoever asks may not do this."""
 

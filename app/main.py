@@ -31,6 +31,7 @@ from app.api import (
     storage,
     stream,
     sweeps,
+    uploads,
     webhooks,
 )
 from app.artefacts.store import open_store
@@ -98,6 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         replays,
         stream,
         library,
+        uploads,
         health,
         metrics,
         access,

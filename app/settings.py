@@ -139,6 +139,16 @@ class Settings(BaseSettings):
         return self.home / "library"
 
     @property
+    def uploads_folder(self) -> Path:
+        """Files of domains as people brought them."""
+        return self.library_folder / "uploads"
+
+    @property
+    def domains_folder(self) -> Path:
+        """Domains made of them, as training reads them."""
+        return self.library_folder / "domains"
+
+    @property
     def runs_folder(self) -> Path:
         """Parent of every run's folder (checkpoints, exports, log)."""
         return self.home / "runs"

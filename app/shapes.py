@@ -671,7 +671,7 @@ class StudentShape(Shape):
 
 
 class DomainShape(Shape):
-    """A domain that experiments named."""
+    """A domain that experiments named, or that was made of an upload."""
 
     id: int = Field(description="Number of the domain.")
     name: str = Field(description="As the experiment names it.")
@@ -680,6 +680,8 @@ class DomainShape(Shape):
     test: str = Field(description="Source of the questions of the final score.")
     verifier: str = Field(description="How an answer is checked.")
     created_at: datetime = Field(description="When it was made.")
+    upload_id: int | None = Field(None, description="The upload that it was made of; null for one that lies where an experiment says.")
+    owner: str | None = Field(None, description="Who uploaded it.")
 
 
 class DataFinding(Shape):

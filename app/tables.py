@@ -513,6 +513,27 @@ class DomainRow(SQLModel, table=True):
     created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
 
 
+class UploadRow(SQLModel, table=True):
+    """Files that somebody brought, and the domain that was made of them. See `app.domains`."""
+
+    __tablename__: ClassVar[str] = "uploads"
+    __table_args__: ClassVar[Any] = NEVER_REUSED
+    id: int | None = Field(default=None, primary_key=True)
+    owner: str = Field(index=True)
+    folder: str
+    """Below the uploads of the library."""
+    files: list[dict[str, Any]] = Field(sa_type=JSON)
+    """Train, validation, test, as far as they were brought: `app.domains.files.Stored` as plain data."""
+    guess: dict[str, Any] = Field(sa_type=JSON)
+    """Columns and verifier, by what stands in the files."""
+    domain_id: int | None = Field(default=None, foreign_key="domains.id", index=True)
+    """Once it is saved."""
+    kept: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    """Of the domain: its settings, how many questions it has, what was mended."""
+    created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    saved_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
 class WorkerRow(SQLModel, table=True):
     """A worker process as it last spoke."""
 

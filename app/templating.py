@@ -24,7 +24,7 @@ from markupsafe import Markup, escape
 
 from app.access.person import Person
 from app.web.plots import marker
-from app.web.words import OUTCOMES, PARTS, STATUSES, WORDS
+from app.web.words import MENDED, OUTCOMES, PARTS, STATUSES, WORDS
 from opcod.estimation.words import FIGURES, between
 
 ROOT = Path(__file__).parents[1]
@@ -213,7 +213,7 @@ def make_environment() -> Environment:
     )
     filters = (algorithm, ticked, shown, percent, signed, number, duration, ago, day, iso, humane, plain, figure, figure_range)
     environment.filters.update({function.__name__: function for function in filters})
-    environment.globals.update(static=static, word=word, marker=marker, OUTCOMES=OUTCOMES, STATUSES=STATUSES, PARTS=PARTS)
+    environment.globals.update(static=static, word=word, marker=marker, MENDED=MENDED, OUTCOMES=OUTCOMES, STATUSES=STATUSES, PARTS=PARTS)
     return environment
 
 

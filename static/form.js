@@ -52,8 +52,8 @@ document.addEventListener("click", (event) => {
 // Folding is the reader's choice: a new version of the form keeps what is open.
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (event.detail.target?.id !== "launch") return;
-  const open = new Set([...document.querySelectorAll("#launch details[open]")].map((details) => details.id));
-  const closed = new Set([...document.querySelectorAll("#launch details:not([open])")].map((details) => details.id));
+  const open = new Set([...document.querySelectorAll("#launch details[open]:not([data-menu])")].map((details) => details.id));
+  const closed = new Set([...document.querySelectorAll("#launch details:not([open], [data-menu])")].map((details) => details.id));
   document.addEventListener("htmx:afterSettle", () => {
     for (const details of document.querySelectorAll("#launch details")) {
       if (open.has(details.id)) details.open = true;

@@ -46,6 +46,7 @@ LINKS: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("webhooks_delete", "webhook_id", ID),
     ),
     "webhooks_ping": (("webhooks_read", "webhook_id", "$request.path.webhook_id"),),
+    "library_create_upload": tuple((f"library_{verb}_upload", "upload_id", ID) for verb in ("read", "check", "save", "delete")),
     "access_token_create": (("access_token_delete", "token_id", ID),),
 }
 """Operation -> (operation that it leads to, that one's parameter, where its value stands in the answer)."""

@@ -93,6 +93,8 @@ def schema(app: FastAPI, prefix: str) -> Json:
     for name, component in components.items():
         if name.startswith("Listing_"):
             component["description"] = "A page of a list; `next_cursor` leads to the next."
+        if name.startswith("Body_"):
+            component["description"] = "A form with files (`multipart/form-data`)."
     seen: set[str] = set()
     for path, item in found["paths"].items():
         for method, operation in item.items():

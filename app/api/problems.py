@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from app.artefacts.store import StoreError
-from app.errors import LONGEST_FIELD, LONGEST_MESSAGE, Conflict, Forbidden, Invalid, NotFound, Refused
+from app.errors import LONGEST_FIELD, LONGEST_MESSAGE, Conflict, Forbidden, Invalid, NoRoom, NotFound, Refused
 from app.guards.headers import SECURITY
 from app.secrets.redaction import redact
 from opcod.errors import UserError
@@ -103,14 +103,21 @@ def install(app: FastAPI, render_page: PageRenderer | None = None) -> None:
     async def not_now(request: Request, error: Refused) -> Response:
         return respond(request, problem_of(409, str(error), advice=error.advice or None))
 
+    @app.exception_handler(NoRoom)
+    async def full(request: Request, error: NoRoom) -> Response:
+        logger.error("%s (%s %s)", error, request.method, request.url.path)
+        return respond(request, problem_of(507, str(error), advice=error.advice or None))
+
     @app.exception_handler(Forbidden)
     async def forbidden(request: Request, error: Forbidden) -> Response:
         return respond(request, problem_of(403, str(error), advice=error.advice or None))
 
     @app.exception_handler(HTTPException)
     async def standard(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 400 and error.detail == UNREADABLE:  # FastAPI's word for a body that is not even text
-            fault = FieldProblem(field="", message="The body cannot be read.", advice="Send JSON in UTF-8.")
+        files = request.headers.get("content-type", "").startswith("multipart/")
+        if error.status_code == 400 and (files or error.detail == UNREADABLE):  # FastAPI's word for a body that is not even text
+            advice = "Send files as multipart/form-data, as `curl -F` does." if files else "Send JSON in UTF-8."
+            fault = FieldProblem(field="", message="The body cannot be read.", advice=advice)
             return respond(request, problem_of(422, "What was sent is not valid.", errors=[fault]))
         return respond(request, problem_of(error.status_code, str(error.detail)), error.headers)
 

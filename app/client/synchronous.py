@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from app.access.person import Scope
 from app.access.shapes import Me, NewTokenShape, TokenShape
 from app.client.errors import ServiceError, no_answer, not_ours, refusal
 from app.client.sse import EventReader
+from app.domains.shapes import Upload, UploadCheck
 from app.records import chart_shapes
 from app.records.comparison_shapes import Comparison, Overlay
 from app.webhooks.events import WebhookEvent
@@ -433,6 +434,25 @@ class Client:
         """What is in a domain's files, and what is wrong with them."""
         return shapes.DomainCheck.model_validate(self.request("GET", f"/domains/{domain_id}/check"))
 
+    def upload(self, train: Path, *, validation: Path | None = None, test: Path | None = None) -> Upload:
+        """Bring a domain's files; `guess` of the answer says what likely stands where."""
+        files = {split: path for split, path in (("train", train), ("validation", validation), ("test", test)) if path is not None}
+        with ExitStack() as opened:
+            sent = {split: (path.name, opened.enter_context(path.open("rb"))) for split, path in files.items()}
+            return Upload.model_validate(self.request("POST", "/uploads", files=sent, timeout=None))
+
+    def check_upload(self, upload_id: int, mapping: Mapping[str, Any]) -> UploadCheck:
+        """What a domain of ``{"name", "columns"?, "verifier"?, "hold_out"?, "mend"?}`` would be, and what is wrong with it."""
+        return UploadCheck.model_validate(self.request("POST", f"/uploads/{upload_id}:check", json=dict(mapping), timeout=None))
+
+    def save_upload(self, upload_id: int, mapping: Mapping[str, Any]) -> Upload:
+        """Make a domain of it; `domain.config` of the answer belongs among an experiment's domains."""
+        return Upload.model_validate(self.request("POST", f"/uploads/{upload_id}:save", json=dict(mapping), timeout=None))
+
+    def delete_upload(self, upload_id: int) -> None:
+        """Delete it, and the domain that was made of it."""
+        self.request("DELETE", f"/uploads/{upload_id}")
+
     def check_student(self, student_id: int) -> shapes.StudentCheck:
         """Whether a student can be loaded, as far as its files tell."""
         return shapes.StudentCheck.model_validate(self.request("GET", f"/students/{student_id}/check"))
@@ -515,6 +535,10 @@ class Client:
     def students(self, *, limit: int | None = None) -> Iterator[shapes.StudentShape]:
         """Students that experiments named or runs made, newest first."""
         return self.items("/students", shapes.StudentShape, limit=limit)
+
+    def uploads(self, *, limit: int | None = None) -> Iterator[Upload]:
+        """Files of domains that people brought, newest first."""
+        return self.items("/uploads", Upload, limit=limit)
 
     def domains(self, *, limit: int | None = None) -> Iterator[shapes.DomainShape]:
         """Domains that experiments named, newest first."""

@@ -63,7 +63,7 @@ class BodyLimits:
             await as_json(problem_of(refused.status_code, refused.detail))(scope, receive, send)
 
     def _limit(self, path: str) -> int:
-        if path.startswith(UPLOAD_ROUTES):
+        if path in UPLOAD_ROUTES:
             return self._upload
         return min(SMALL, self._most) if path.startswith(SMALL_ROUTES) else self._most
 

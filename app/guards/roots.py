@@ -27,7 +27,7 @@ def folders_of(settings: Settings) -> Folders | None:
     """The folders that these settings allow; None for all of them."""
     given = tuple(Path(name).expanduser().resolve() for name in settings.roots)
     if settings.auth == "none":
-        return given or None
+        return (settings.domains_folder.resolve(), *given) if given else None
     return (settings.library_folder.resolve(), settings.runs_folder.resolve(), *given)
 
 

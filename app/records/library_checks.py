@@ -9,6 +9,7 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from app import shapes
+from app.domains.uploads import config_of
 from app.experiments.experiments import readable
 from app.experiments.remembered import experiments
 from app.guards import roots
@@ -32,7 +33,8 @@ def check_domain(session: Session, domain_id: int) -> shapes.DomainCheck:
     """
     row = queries.domain_row(session, domain_id)
     domain = shapes.DomainShape.model_validate(row)
-    config = _config(session, row)
+    queries.name_uploads(session, [domain])
+    config = domain_config(session, row)
     if not readable(config) or not all(roots.may_read(source) for source in (row.train, row.validation, row.test)):
         return shapes.DomainCheck(domain=domain, readable_here=False, usable=None, splits=[], findings=[], sample=[])
     found = inspect_domain(config)
@@ -86,8 +88,12 @@ def runs_of_domain(session: Session, row: DomainRow, limit: int = 20) -> list[sh
     return [by_id[run.id] for run in found if run.id in by_id]
 
 
-def _config(session: Session, row: DomainRow) -> DomainConfig:
-    """The domain as the newest experiment has it: its row keeps neither columns nor system prompt."""
+def domain_config(session: Session, row: DomainRow) -> DomainConfig:
+    """The domain as it was saved, or as the newest experiment has it: its row keeps neither columns nor system prompt."""
+    assert row.id is not None
+    saved = config_of(session, row.id)
+    if saved is not None:
+        return saved
     named = _naming(session, row)
     data = named[0][1] if named else {}
     return DomainConfig.model_validate(

@@ -31,6 +31,7 @@ from app.tables import (
     RunRow,
     StudentRow,
     TransitionRow,
+    UploadRow,
 )
 
 R = TypeVar("R", bound=SQLModel)
@@ -237,7 +238,18 @@ def domains(session: Session, *, before: int | None = None, limit: int = 50) -> 
     rows = select(DomainRow).order_by(col(DomainRow.id).desc())
     if before is not None:
         rows = rows.where(col(DomainRow.id) < before)
-    return _page(session, rows, limit, shapes.DomainShape)
+    page = _page(session, rows, limit, shapes.DomainShape)
+    name_uploads(session, page.items)
+    return page
+
+
+def name_uploads(session: Session, found: Sequence[shapes.DomainShape]) -> None:
+    """Say of domains which upload they were made of, and whose that is."""
+    columns = select(UploadRow.domain_id, UploadRow.id, UploadRow.owner)
+    rows = session.exec(columns.where(col(UploadRow.domain_id).in_([domain.id for domain in found]))).all()
+    made = {domain_id: (upload_id, owner) for domain_id, upload_id, owner in rows}
+    for domain in found:
+        domain.upload_id, domain.owner = made.get(domain.id, (None, None))
 
 
 def domain_row(session: Session, domain_id: int) -> DomainRow:

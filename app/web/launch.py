@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import takewhile
 from secrets import token_urlsafe
@@ -19,6 +19,7 @@ from app.experiments.experiments import check_experiment
 from app.records import queries
 from app.templating import algorithm
 from app.web.form import Form, build_form, change_list, read_form
+from app.web.launch_library import Offer, begin_with, offers, take_in
 from opcod.config import PRESET_FOLDER, ExperimentConfig, differences, load_preset, parse_config, parse_yaml, preset_names
 from opcod.errors import ConfigError
 from opcod.estimation.figures import Estimate
@@ -87,6 +88,8 @@ class LaunchForm:
     key: str
     """Makes a second press of the button the same launch as the first."""
     check: Check
+    library: tuple[Offer, ...]
+    """Domains that can be added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ class Submission:
     source: str
     key: str
     faults: tuple[Fault, ...] = ()
+    change: str = ""
+    """To the form, where the library has part in it."""
 
 
 def presets(current: str) -> tuple[PresetCard, ...]:
@@ -116,15 +121,19 @@ def presets(current: str) -> tuple[PresetCard, ...]:
     return tuple(_card(name, name == current) for name in order)
 
 
-def new_page(session: Session, preset: str, source: str) -> LaunchPage:
+def new_page(session: Session, preset: str, source: str, domain: str = "") -> LaunchPage:
     """The page as it opens: from a run (its id as text), else from a preset, else from the first preset.
 
+    `domain` is the number of one to have instead of the preset's, as text.
+
     Raises:
-        NotFound: there is no such run.
+        NotFound: there is no such run, or no such domain.
     """
     if not source and preset not in preset_names():
         preset = presets("")[0].name
     data = origin_config(session, preset, source).model_dump(mode="json")
+    if domain:
+        data = begin_with(session, data, int(domain) if domain.isdecimal() and len(domain) < 10 else 0)
     submission = Submission("form", data, "", "" if source else preset, source, "")
     return LaunchPage(presets(submission.preset), view(session, submission))
 
@@ -161,7 +170,8 @@ def submission(pairs: Iterable[tuple[str, str]]) -> Submission:
             return Submission("yaml", parse_yaml(text), text, preset, source, key)
         except ConfigError as error:
             return Submission("yaml", None, text, preset, source, key, (Fault("", error.message, error.advice),))
-    return Submission("form", change_list(read_form(sent), last.get("change", "")), "", preset, source, key)
+    change = last.get("change", "")
+    return Submission("form", change_list(read_form(sent), change), "", preset, source, key, change=change)
 
 
 def known_preset(sent: Submission) -> str | None:
@@ -181,6 +191,8 @@ def judge(sent: Submission) -> tuple[ExperimentConfig | None, tuple[Fault, ...]]
 
 def view(session: Session, sent: Submission, tab: Tab | None = None) -> LaunchForm:
     """The form as it is to be shown, in `tab`. YAML that cannot be read, or says more than the form can show, stays YAML."""
+    if sent.tab == "form" and sent.data is not None:
+        sent = replace(sent, data=take_in(session, sent.data, sent.change), change="")
     config, faults = judge(sent)
     wanted = tab or sent.tab
     form = build_form(sent.data or {}, [(fault.field, fault.message) for fault in faults])
@@ -190,7 +202,7 @@ def view(session: Session, sent: Submission, tab: Tab | None = None) -> LaunchFo
     if wanted == "yaml" and sent.tab == "form":
         text = config.to_yaml() if config else yaml.safe_dump(sent.data, sort_keys=False, allow_unicode=True)
     check = _check(session, sent, config, faults, text if wanted == "yaml" else "")
-    return LaunchForm(wanted, form, text, sent.preset, sent.source, sent.key or token_urlsafe(16), check)
+    return LaunchForm(wanted, form, text, sent.preset, sent.source, sent.key or token_urlsafe(16), check, offers(session))
 
 
 def _check(session: Session, sent: Submission, config: ExperimentConfig | None, faults: Iterable[Fault], text: str) -> Check:

@@ -22,8 +22,10 @@ router = APIRouter()
 
 @router.get("/experiments/new")
 def new(request: Request, session: Reader, preset: str = "") -> Response:
-    """The page, from a preset or from an earlier run (`?from=ID`)."""
-    return render(request, "pages/launch.html", page=launch.new_page(session, preset, request.query_params.get("from", "")))
+    """The page, from a preset or from an earlier run (`?from=ID`), with a domain of the library (`?domain=ID`)."""
+    asked = request.query_params
+    page = launch.new_page(session, preset, asked.get("from", ""), asked.get("domain", ""))
+    return render(request, "pages/launch.html", page=page)
 
 
 @router.post("/experiments/form")

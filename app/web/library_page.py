@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from sqlmodel import Session
 
 from app import shapes
+from app.domains.shapes import Upload
+from app.domains.uploads import of_domains
 from app.records import queries
 from app.records.library_checks import check_domain, check_student, runs_of_domain
+from opcod.config import DomainConfig
 
 PAGE = 50
 STATES: Mapping[str, tuple[str, str, str]] = {
@@ -22,10 +26,18 @@ STATES: Mapping[str, tuple[str, str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class DomainsList:
-    """Domains that experiments named."""
+class DomainLine:
+    """A domain, and the upload that it was made of."""
 
-    domains: tuple[shapes.DomainShape, ...]
+    domain: shapes.DomainShape
+    upload: Upload | None
+
+
+@dataclass(frozen=True, slots=True)
+class DomainsList:
+    """Domains that experiments named or that people brought."""
+
+    lines: tuple[DomainLine, ...]
     before: int | None
     next_before: str | None
 
@@ -56,6 +68,11 @@ class DomainPage:
     check: shapes.DomainCheck
     splits: tuple[SplitCard, ...]
     runs: tuple[shapes.Run, ...]
+    upload: Upload | None
+    yaml: str
+    """As it stands among an experiment's domains; of an upload only."""
+    refusal: str = ""
+    """Why it was not deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +97,12 @@ class StudentsList:
 def domains_list(session: Session, *, before: int | None = None) -> DomainsList:
     """The newest domains; `before` pages to older ones."""
     listing = queries.domains(session, before=before, limit=PAGE)
-    return DomainsList(tuple(listing.items), before, listing.next_cursor)
+    made = of_domains(session, [domain.id for domain in listing.items])
+    lines = tuple(DomainLine(domain, made.get(domain.id)) for domain in listing.items)
+    return DomainsList(lines, before, listing.next_cursor)
 
 
-def domain_page(session: Session, domain_id: int) -> DomainPage:
+def domain_page(session: Session, domain_id: int, refusal: str = "") -> DomainPage:
     """One domain.
 
     Raises:
@@ -91,7 +110,13 @@ def domain_page(session: Session, domain_id: int) -> DomainPage:
     """
     row = queries.domain_row(session, domain_id)
     check = check_domain(session, domain_id)
-    return DomainPage(check, tuple(SplitCard(split, _bars(split)) for split in check.splits), tuple(runs_of_domain(session, row)))
+    upload = of_domains(session, [domain_id]).get(domain_id)
+    text = ""
+    if upload and upload.domain:
+        kept = DomainConfig.model_validate(upload.domain.config).model_dump(mode="json", exclude_defaults=True)
+        text = yaml.safe_dump({"domains": [kept]}, sort_keys=False, allow_unicode=True)
+    cards = tuple(SplitCard(split, split_bars(split)) for split in check.splits)
+    return DomainPage(check, cards, tuple(runs_of_domain(session, row)), upload, text, refusal)
 
 
 def students_list(session: Session, runs_folder: Path, *, before: int | None = None) -> StudentsList:
@@ -101,7 +126,7 @@ def students_list(session: Session, runs_folder: Path, *, before: int | None = N
     return StudentsList(tuple(StudentLine(check, *STATES[check.state]) for check in checks), before, listing.next_cursor)
 
 
-def _bars(split: shapes.SplitShape) -> tuple[AnswerBar, ...]:
+def split_bars(split: shapes.SplitShape) -> tuple[AnswerBar, ...]:
     """Shares of the most frequent answers; none where nearly every question has an answer of its own."""
     if not split.usable or split.distinct_answers > len(split.answers):
         return ()

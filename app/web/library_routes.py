@@ -9,14 +9,16 @@ from app.api.dependencies import CurrentSettings, Reader
 from app.templating import render
 from app.web.exchange_filters import whole
 from app.web.library_page import domain_page, domains_list, students_list
+from app.web.upload_page import uploads_box
 
 router = APIRouter()
 
 
 @router.get("/domains")
-def domains(request: Request, session: Reader, before: str = "") -> Response:
+def domains(request: Request, session: Reader, settings: CurrentSettings, before: str = "") -> Response:
     """The list of domains."""
-    return render(request, "pages/domains.html", page=domains_list(session, before=whole(before)))
+    page = domains_list(session, before=whole(before))
+    return render(request, "pages/domains.html", page=page, box=uploads_box(session, settings))
 
 
 @router.get("/domains/{domain_id:int}")

@@ -22,6 +22,7 @@ from app.web import (
     settings_routes,
     storage_routes,
     sweep_routes,
+    upload_routes,
 )
 from app.web.deps import wants_fragment
 from app.web.method_page import method_page
@@ -35,6 +36,7 @@ router.include_router(queue_routes.router)
 router.include_router(sweep_routes.router)
 router.include_router(compare_routes.router)
 router.include_router(library_routes.router)
+router.include_router(upload_routes.router)
 router.include_router(replay_routes.router)
 router.include_router(api_page.router)
 router.include_router(access_routes.router)

@@ -94,3 +94,12 @@ PARTS: dict[str, str] = {
     "rest": "Records and checkpoints",
 }
 """Part of an estimated time -> its name."""
+
+MENDED: dict[str, str] = {
+    "unanswerable": "rows dropped that could not be used:",
+    "long_prompts": "long questions dropped:",
+    "duplicates": "repetitions dropped:",
+    "leaks": "questions dropped that stood in another split:",
+    "ids": "questions numbered anew:",
+}
+"""What was mended of an upload when it was saved, before its count."""

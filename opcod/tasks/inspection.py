@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal, get_args
@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from opcod.config import DomainConfig
 from opcod.errors import DataError, UserError
 from opcod.tasks.questions import demo_rows, question_of, stem
-from opcod.tasks.sources import read_rows, split_slice
+from opcod.tasks.sources import Row, read_rows, split_slice
 from opcod.types import Question, Split
 
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -73,15 +73,22 @@ class Inspection:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class SplitRead:
+    """What could be read of a split, and what is wrong with its rows."""
+
+    source: str
     rows: int
     questions: tuple[Question, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 def inspect_domain(config: DomainConfig) -> Inspection:
     """Read every row of a domain's three sources. What cannot be read is a finding."""
-    read = {split: _read(config, split) for split in SPLITS}
+    return inspect_splits(config, {split: _read(config, split) for split in SPLITS})
+
+
+def inspect_splits(config: DomainConfig, read: Mapping[Split, SplitRead]) -> Inspection:
+    """The same of splits that were read already; there may be fewer than three."""
     findings = [finding for one in read.values() for finding in one.findings]
     findings += _leaks(config, {split: one.questions for split, one in read.items()})
     findings += _repeated_ids({split: one.questions for split, one in read.items()})
@@ -89,21 +96,26 @@ def inspect_domain(config: DomainConfig) -> Inspection:
         findings += _about(config, split, one.questions)
     order = get_args(Severity)
     return Inspection(
-        splits=tuple(_summary(split, getattr(config, split), one) for split, one in read.items()),
+        splits=tuple(_summary(split, one) for split, one in read.items()),
         findings=tuple(sorted(findings, key=lambda finding: order.index(finding.severity))),
         sample=read["train"].questions[:EXAMPLES],
     )
 
 
-def _read(config: DomainConfig, split: Split) -> _Read:
-    source, part = split_slice(getattr(config, split))
+def _read(config: DomainConfig, split: Split) -> SplitRead:
+    name: str = getattr(config, split)
+    source, part = split_slice(name)
     try:
         if source.startswith("demo:"):
             questions = tuple(demo_rows(source)[part])
-            return _Read(len(questions), questions, ())
-        rows = read_rows(source)[part]
+            return SplitRead(name, len(questions), questions)
+        return read_split(config, split, read_rows(source)[part], name)
     except UserError as error:
-        return _Read(0, (), (Finding(f"{split}_unreadable", "stops", error.message, error.advice, 1),))
+        return SplitRead(name, 0, (), (Finding(f"{split}_unreadable", "stops", error.message, error.advice, 1),))
+
+
+def read_split(config: DomainConfig, split: Split, rows: Sequence[Row], source: str) -> SplitRead:
+    """Rows as questions, as training reads them; those that are none are a finding."""
     found: list[Question] = []
     faults: list[str] = []
     for row in rows:
@@ -116,10 +128,12 @@ def _read(config: DomainConfig, split: Split) -> _Read:
         except DataError as error:
             faults.append(error.message.rstrip("."))
     if not faults:
-        return _Read(len(rows), tuple(found), () if rows else (_empty(split),))
+        return SplitRead(source, len(rows), tuple(found), () if rows else (_empty(split),))
     words = f"{_rows(len(faults))} of {split} cannot be used: no prompt, or no answer that the verifier can check."
     advice = f"Mend or remove them; or choose another verifier than {config.verifier.kind}, or other columns."
-    return _Read(len(rows), tuple(found), (Finding("unanswerable", "stops", words, advice, len(faults), tuple(faults[:EXAMPLES])),))
+    return SplitRead(
+        source, len(rows), tuple(found), (Finding("unanswerable", "stops", words, advice, len(faults), tuple(faults[:EXAMPLES])),)
+    )
 
 
 def _empty(split: Split) -> Finding:
@@ -157,18 +171,7 @@ def _about(config: DomainConfig, split: Split, questions: Sequence[Question]) ->
     """What is worth a warning within one split."""
     if not questions:
         return
-    by_stem = defaultdict[str, list[Question]](list)
-    for question in questions:
-        by_stem[stem(question.prompt)].append(question)
-    repeated = [found for found in by_stem.values() if len(found) > 1]
-    if repeated:
-        extra = sum(len(found) - 1 for found in repeated)
-        words = f"{_rows(extra)} of {split} {'repeats' if extra == 1 else 'repeat'} another's question."
-        apart = sum(len({question.answer for question in found}) > 1 for found in repeated)
-        words += f" {_questions(apart)} of these {'has' if apart == 1 else 'have'} different answers." if apart else ""
-        advice = "Harmless where only the options differ; otherwise keep one of each."
-        examples = tuple(" and ".join(question.id for question in found[:3]) for found in repeated[:EXAMPLES])
-        yield Finding("duplicates", "warns", words, advice, extra, examples)
+    yield from _repetitions(split, questions)
     answers = Counter(question.answer for question in questions)
     top, count = answers.most_common(1)[0]
     if 1 < len(answers) <= MOST_CLASSES and count / len(questions) > 1.5 / len(answers):
@@ -187,12 +190,42 @@ def _about(config: DomainConfig, split: Split, questions: Sequence[Question]) ->
         yield Finding("few_questions", "notes", words, "Intervals of its scores will be wide.", len(questions))
 
 
-def _summary(split: Split, source: str, read: _Read) -> SplitSummary:
+def folded(prompt: str) -> str:
+    """A whole question, options included, whatever its case and white space."""
+    return " ".join(prompt.split()).casefold()
+
+
+def _repetitions(split: Split, questions: Sequence[Question]) -> Iterator[Finding]:
+    """Questions that stand twice, word for word; and those that only share what precedes their options."""
+    by_text, by_stem = defaultdict[str, list[Question]](list), defaultdict[str, dict[str, Question]](dict)
+    for question in questions:
+        text = folded(question.prompt)
+        by_text[text].append(question)
+        by_stem[stem(question.prompt)].setdefault(text, question)
+    repeated = [found for found in by_text.values() if len(found) > 1]
+    if repeated:
+        extra = sum(len(found) - 1 for found in repeated)
+        words = f"{_rows(extra)} of {split} {'repeats' if extra == 1 else 'repeat'} another's question."
+        apart = sum(len({question.answer for question in found}) > 1 for found in repeated)
+        words += f" {_questions(apart)} of these {'has' if apart == 1 else 'have'} different answers." if apart else ""
+        advice = "Keep one of each, the right one where their answers differ."
+        examples = tuple(" and ".join(question.id for question in found[:3]) for found in repeated[:EXAMPLES])
+        yield Finding("duplicates", "warns", words, advice, extra, examples)
+    alike = [list(found.values()) for found in by_stem.values() if len(found) > 1]
+    if alike:
+        extra = sum(len(found) for found in alike)
+        words = f"{_questions(extra)} of {split} begin as others do and differ in their options."
+        advice = "Harmless within a split; between splits the beginning counts, so that none is trained on with other options."
+        examples = tuple(" and ".join(question.id for question in found[:3]) for found in alike[:EXAMPLES])
+        yield Finding("same_beginning", "notes", words, advice, extra, examples)
+
+
+def _summary(split: Split, read: SplitRead) -> SplitSummary:
     answers = Counter(question.answer for question in read.questions)
     lengths = [len(question.prompt) for question in read.questions]
     return SplitSummary(
         split=split,
-        source=source,
+        source=read.source,
         rows=read.rows,
         usable=len(read.questions),
         answers=tuple(answers.most_common(MOST_CLASSES)),

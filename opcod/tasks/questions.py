@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from opcod.config import ColumnsConfig, DomainConfig
 from opcod.errors import DataError
+from opcod.plain_text import storable
 from opcod.tasks.sources import Row, read_rows, split_slice
 from opcod.tasks.verifiers import check_answer
 from opcod.types import Question, Split
@@ -190,7 +191,7 @@ def _text(row: Row, column: str | None) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DataError(f"{row.where}: column {column!r} holds a {type(value).__name__}, not text.", advice="Write text or a number in it.")
     text = str(value)
-    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if storable(text) != text:
         raise DataError(
             f"{row.where}: column {column!r} holds a NUL or half a surrogate pair, which is no text.", advice="Remove the character."
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from io import BytesIO
 
 from sqlalchemy import Engine
 from sqlmodel import SQLModel, col, select
@@ -15,6 +17,8 @@ from app.access.tables import AuditRow, PersonRow, SessionRow, TokenRow
 from app.artefacts import logs
 from app.artefacts.store import Store
 from app.db import now, writing
+from app.domains.files import Sent
+from app.domains.uploads import receive
 from app.records.ingest import ingest
 from app.settings import Settings
 from app.tables import (
@@ -79,11 +83,19 @@ class Seeder:
             exchanges = session.exec(select(ExchangeRow.id).where(ExchangeRow.run_id == page_run).order_by(col(ExchangeRow.id))).all()
             mark, _ = sessions.open_session(session, self._settings, self._person.id or 0, address="127.0.0.1", agent="Chrome")
         self._store.put_bytes("\n".join(self._texts).encode(), f"{folder}/{logs.part_path(0)}")
+        self._upload()
         return Seeded(list_run, page_run, tuple(one or 0 for one in exchanges), archive, named, sweep.id, mark)
 
     def _part(self, number: int, most: int) -> str:
         """Text `number`, going round, as long as the service lets such a text become."""
         return self._texts[number % len(self._texts)][:most]
+
+    def _upload(self) -> None:
+        """The first upload: every text is a column's name and what stands in it, a question, an answer and a system prompt."""
+        rows = [{**dict.fromkeys(("prompt", "answer", "system"), text), text[:150]: text[:2_000]} for text in self._texts]
+        rows += [{"prompt": text, "answer": "A", "system": text} for text in self._texts[:5]]
+        file = BytesIO("".join(json.dumps(row) + "\n" for row in rows).encode())
+        receive(self._engine, self._settings, {"train": Sent(f"a{self._part(2, 90)}.jsonl", file)}, owner=self._part(3, 60))
 
     def _run_with(self, exchanges: Iterator[ExchangeRecorded]) -> int:
         claim = start_run(self._engine, Story(rounds=1, steps=2))

@@ -97,7 +97,7 @@ def addresses(seeded: Seeded, asked: Sequence[str]) -> Iterator[tuple[str, str]]
     compared = ",".join(map(str, seeded.named_runs[:50]))
     yield from (("comparison", f"/compare?runs={compared}&by={by}") for by in ("configuration", "run"))
     yield "report", f"/runs/{seeded.list_run}/report?compare={','.join(map(str, seeded.named_runs[:20]))}"
-    yield from ((path.strip("/"), path) for path in ("/domains", "/domains/1", "/students"))
+    yield from ((path.strip("/"), path) for path in ("/domains", "/domains/1", "/uploads/1", "/students"))
     for tab in ("", "/tokens", "/webhooks", "/people", "/audit", "/studio"):
         yield f"settings{tab}", f"/settings{tab}"
     for text in asked:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from schemathesis.specs.openapi.checks import (
 from sqlalchemy import Engine
 
 from app.db import migrate, writing
+from app.domains.files import Sent
+from app.domains.uploads import receive
 from app.lifecycle import runs
 from app.main import create_app
 from app.records.ingest import ingest
@@ -51,7 +54,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-IDS = ("run_id", "experiment_id", "sweep_id", "exchange_id", "webhook_id")
+IDS = ("run_id", "experiment_id", "sweep_id", "exchange_id", "webhook_id", "upload_id")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
                 ingest(session, run_id, claim.token, story())
                 if number < 2:
                     runs.finish(session, claim, "completed" if number else "failed", error=None if number else runs.RunError("data", "x"))
+    questions = "".join(f'{{"id": "q{n}", "prompt": "Question {n}?", "answer": "{"AB"[n % 2]}"}}\n' for n in range(9))
+    for _ in range(2):
+        receive(app.state.engine, app.state.settings, {"train": Sent("facts.jsonl", BytesIO(questions.encode()))}, owner="user")
     yield app
     app.state.engine.dispose()
 

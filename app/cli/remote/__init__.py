@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from app.cli.remote import library, records, runs, sweeps, tokens, webhooks
+from app.cli.remote import library, records, runs, sweeps, tokens, uploads, webhooks
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -24,7 +24,7 @@ def add_to(cli: typer.Typer) -> None:
             records.compare,
             records.export,
         ),
-        *(library.queue, library.workers, library.domains, tokens.me),
+        *(library.queue, library.workers, library.domains, uploads.upload, tokens.me),
     )
     for verb in verbs:
         cli.command()(verb)
