@@ -57,6 +57,7 @@ class RunEstimate(Shape):
 
     predicted: Estimate | None = Field(description="As of its launch; null for runs of earlier versions.")
     achieved: Achieved | None = Field(description="Null until it has completed.")
+    preflight_id: int | None = Field(description="The newest pre-flight of its settings that was completed before its launch.")
 
 
 class Progress(Shape):

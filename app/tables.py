@@ -95,11 +95,14 @@ class RunRow(SQLModel, table=True):
 
 
 class EstimateRow(SQLModel, table=True):
-    """What a run was expected to take when it was launched: `opcod.estimation.figures.Estimate` as plain data."""
+    """What was expected of a run when it was launched."""
 
     __tablename__: ClassVar[str] = "estimates"
     run_id: int = Field(foreign_key="runs.id", primary_key=True)
     estimate: dict[str, Any] = Field(sa_type=JSON)
+    """What it would take: `opcod.estimation.figures.Estimate` as plain data."""
+    preflight_id: int | None = Field(default=None, foreign_key="jobs.id", index=True)
+    """The newest pre-flight of its settings that had been completed by then."""
     made_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
 
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+DESCRIBED = {"use_attribute_docstrings": True}
+"""For pydantic, in whose schemas a noun may stand: what is said below a field describes it there too."""
+
 Split = Literal["train", "validation", "test"]
 Role = Literal["system", "user", "assistant"]
 Algorithm = Literal["opcod", "sdpo", "grpo"]
@@ -141,14 +144,19 @@ class Exchange:
 class GateDecision:
     """Whether a student may tutor in a round, and on which domains (paper Eq. 2 and Figure 7)."""
 
+    __pydantic_config__ = DESCRIBED
     round: int
+    """The round that begins."""
     tutor: str
+    """Who may tutor, or not."""
     strategy: GateStrategy
+    """How it was decided."""
     gap: float
     """The cognizance gap of Eq. 2, from validation scores."""
     threshold: float
+    """The largest gap that opens the gate."""
     cognizant: bool
-    """gap <= threshold."""
+    """Whether the gap is at most the threshold."""
     domains: tuple[str, ...]
     """Domains on whose questions its feedback is asked for; empty: the gate is shut."""
 
@@ -161,16 +169,27 @@ class Evaluation:
     giving the split's most frequent answer.
     """
 
+    __pydantic_config__ = DESCRIBED
     round: int
+    """0 before training, r after round r."""
     student: str
+    """Who was scored."""
     domain: str
+    """On what."""
     split: Split
+    """On which questions."""
     score: float
+    """Mean accuracy."""
     low: float
+    """Lower end of the interval."""
     high: float
+    """Upper end of the interval."""
     questions: int
+    """Questions asked."""
     samples: int
+    """k of avg@k: answers a question."""
     majority_baseline: float
+    """Score of always giving the most frequent answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +202,23 @@ class BreakRescue:
     question's n before feedback, None for all. The counts are the denominators.
     """
 
+    __pydantic_config__ = DESCRIBED
     round: int
+    """Of the run; 1 in a pre-flight."""
     tutee: str
+    """Who answered."""
     tutor: str
+    """Whose feedback was kept."""
     difficulty: tuple[int, int] | None
+    """Wrong rollouts of the question before feedback, both ends included; None: all."""
     correct_before: int
+    """Right answers before feedback."""
     broken: int
+    """Those that turn wrong with it."""
     wrong_before: int
+    """Wrong answers before feedback."""
     rescued: int
+    """Those that turn right with it."""
 
     @property
     def break_rate(self) -> float | None:

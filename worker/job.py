@@ -26,7 +26,7 @@ from worker.settings import WorkerSettings
 
 log = logging.getLogger("job")
 
-KINDS: Mapping[str, str] = {"replay": "worker.replaying"}
+KINDS: Mapping[str, str] = {"replay": "worker.replaying", "preflight": "worker.preflighting"}
 """Kind of job -> the module whose `carry_out` does it. It is imported when it is needed: it may load torch."""
 
 

@@ -32,6 +32,7 @@ LINKS: Mapping[str, Sequence[tuple[str, str, str]]] = {
     },
     "runs_stop": (("runs_resume", "run_id", ID), ("runs_retry", "run_id", ID), ("runs_delete", "run_id", ID)),
     "runs_pause": (("runs_resume", "run_id", ID), ("runs_stop", "run_id", ID)),
+    "experiments_preflight": (("experiments_read_preflight", "preflight_id", ID), ("experiments_preflight_runs", "preflight_id", ID)),
     "sweeps_launch": (("sweeps_read", "sweep_id", ID), ("sweeps_table", "sweep_id", ID), ("sweeps_stop", "sweep_id", ID)),
     "exchanges_exchanges": (
         ("exchanges_exchange", "exchange_id", "$response.body#/items/0/id"),

@@ -21,6 +21,7 @@ from app.access.shapes import Me, NewTokenShape, TokenShape
 from app.client.errors import ServiceError, no_answer, not_ours, refusal
 from app.client.sse import EventReader
 from app.domains.shapes import Upload, UploadCheck
+from app.experiments.preflight_shapes import ForetoldRun, PreflightJob
 from app.records import chart_shapes
 from app.records.comparison_shapes import Comparison, Overlay
 from app.webhooks.events import WebhookEvent
@@ -123,6 +124,35 @@ class AsyncClient:
     async def estimate(self, experiment: Mapping[str, Any]) -> Estimate:
         """What an experiment of ``{"name"?, "preset"?, "config"?}`` will take, with the uncertainty of that."""
         return Estimate.model_validate(await self.request("POST", "/experiments:estimate", json=dict(experiment)))
+
+    async def preflight(self, experiment: Mapping[str, Any], *, size: Mapping[str, int] | None = None) -> PreflightJob:
+        """Let a worker look at an experiment of ``{"name"?, "preset"?, "config"?}``. It waits for one then."""
+        body = dict(experiment) | ({"size": dict(size)} if size else {})
+        return PreflightJob.model_validate(await self.request("POST", "/preflights", json=body))
+
+    def preflights(self, *, limit: int | None = None) -> AsyncIterator[PreflightJob]:
+        """Pre-flights, the newest first, without what they found."""
+        return self.items("/preflights", PreflightJob, limit=limit)
+
+    async def wait_for_preflight(self, preflight_id: int, *, timeout: float | None = None) -> PreflightJob:
+        """The pre-flight once it has ended.
+
+        Raises:
+            TimeoutError: `timeout` seconds have passed.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            found = PreflightJob.model_validate(await self.request("GET", f"/preflights/{preflight_id}"))
+            if found.ended_at is not None:
+                return found
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"Pre-flight {preflight_id} did not end in time.")
+            await anyio.sleep(1.0)
+
+    async def foretold(self, preflight_id: int) -> list[ForetoldRun]:
+        """What a pre-flight foretold, beside what the runs recorded that were launched from its settings."""
+        found = await self.request("GET", f"/preflights/{preflight_id}/runs")
+        return [ForetoldRun.model_validate(item) for item in found["items"]]
 
     async def create_experiment(self, experiment: Mapping[str, Any], *, idempotency_key: str | None = None) -> shapes.Experiment:
         """Make an experiment of ``{"name"?, "preset"?, "config"?}``; the same key again makes no second one."""

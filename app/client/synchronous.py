@@ -20,6 +20,7 @@ from app.access.shapes import Me, NewTokenShape, TokenShape
 from app.client.errors import ServiceError, no_answer, not_ours, refusal
 from app.client.sse import EventReader
 from app.domains.shapes import Upload, UploadCheck
+from app.experiments.preflight_shapes import ForetoldRun, PreflightJob
 from app.records import chart_shapes
 from app.records.comparison_shapes import Comparison, Overlay
 from app.webhooks.events import WebhookEvent
@@ -122,6 +123,35 @@ class Client:
     def estimate(self, experiment: Mapping[str, Any]) -> Estimate:
         """What an experiment of ``{"name"?, "preset"?, "config"?}`` will take, with the uncertainty of that."""
         return Estimate.model_validate(self.request("POST", "/experiments:estimate", json=dict(experiment)))
+
+    def preflight(self, experiment: Mapping[str, Any], *, size: Mapping[str, int] | None = None) -> PreflightJob:
+        """Let a worker look at an experiment of ``{"name"?, "preset"?, "config"?}``. It waits for one then."""
+        body = dict(experiment) | ({"size": dict(size)} if size else {})
+        return PreflightJob.model_validate(self.request("POST", "/preflights", json=body))
+
+    def preflights(self, *, limit: int | None = None) -> Iterator[PreflightJob]:
+        """Pre-flights, the newest first, without what they found."""
+        return self.items("/preflights", PreflightJob, limit=limit)
+
+    def wait_for_preflight(self, preflight_id: int, *, timeout: float | None = None) -> PreflightJob:
+        """The pre-flight once it has ended.
+
+        Raises:
+            TimeoutError: `timeout` seconds have passed.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            found = PreflightJob.model_validate(self.request("GET", f"/preflights/{preflight_id}"))
+            if found.ended_at is not None:
+                return found
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"Pre-flight {preflight_id} did not end in time.")
+            time.sleep(1.0)
+
+    def foretold(self, preflight_id: int) -> list[ForetoldRun]:
+        """What a pre-flight foretold, beside what the runs recorded that were launched from its settings."""
+        found = self.request("GET", f"/preflights/{preflight_id}/runs")
+        return [ForetoldRun.model_validate(item) for item in found["items"]]
 
     def create_experiment(self, experiment: Mapping[str, Any], *, idempotency_key: str | None = None) -> shapes.Experiment:
         """Make an experiment of ``{"name"?, "preset"?, "config"?}``; the same key again makes no second one."""

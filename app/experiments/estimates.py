@@ -15,6 +15,7 @@ from sqlmodel import Session, col, select
 
 from app import shapes
 from app.db import insert_into, reading, writing
+from app.experiments import preflights
 from app.experiments.remembered import experiments
 from app.lifecycle import queueing
 from app.lifecycle.workers import alive
@@ -42,14 +43,15 @@ def estimate_of(session: Session, config: ExperimentConfig) -> Estimate:
 
 
 def keep(engine: Engine, run_ids: Iterable[int]) -> None:
-    """Estimate runs that were just launched, and keep that with them. One that has an estimate keeps it."""
+    """Estimate runs that were just launched, and keep that with them, and who foretold them. One that has an estimate keeps it."""
     with reading(engine) as session:
         found = []
         for run_id in run_ids:
             run = session.get(RunRow, run_id)
             if run is not None:
                 config = parse_config(experiments(session, [run.experiment_id])[run.experiment_id].config)
-                found.append({"run_id": run_id, "estimate": estimate_of(session, config).model_dump(mode="json")})
+                expected = estimate_of(session, config).model_dump(mode="json")
+                found.append({"run_id": run_id, "estimate": expected, "preflight_id": preflights.newest_of(session, config)})
     if found:
         with writing(engine) as session:
             for values in found:
@@ -60,7 +62,11 @@ def of_run(session: Session, run: RunRow) -> shapes.RunEstimate:
     """What was expected of a run when it was launched, and what it took."""
     row = session.get(EstimateRow, run.id)
     predicted = Estimate.model_validate(row.estimate) if row else None
-    return shapes.RunEstimate(predicted=predicted, achieved=_achieved(session, run) if run.status == "completed" else None)
+    return shapes.RunEstimate(
+        predicted=predicted,
+        achieved=_achieved(session, run) if run.status == "completed" else None,
+        preflight_id=row.preflight_id if row else None,
+    )
 
 
 def expected_device(session: Session, config: ExperimentConfig) -> str:

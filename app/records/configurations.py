@@ -58,11 +58,16 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted(found, key=lambda path: (not sets_apart(path), path != "method.algorithm", path))
 
 
+def key(config: Mapping[str, Any]) -> str:
+    """The same text for flat configurations that are the same but for what stands beside."""
+    return json.dumps({path: value for path, value in config.items() if sets_apart(path)}, sort_keys=True)
+
+
 def grouped(configs: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     """Places of configurations that are the same but for what stands beside, in order of first appearance."""
     groups: dict[str, list[int]] = {}
     for place, config in enumerate(configs):
-        groups.setdefault(json.dumps({path: value for path, value in config.items() if sets_apart(path)}, sort_keys=True), []).append(place)
+        groups.setdefault(key(config), []).append(place)
     return list(groups.values())
 
 

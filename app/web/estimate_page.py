@@ -29,6 +29,8 @@ class Taken:
 
     run_id: int
     rows: tuple[TakenRow, ...]
+    preflight_id: int | None = None
+    """The pre-flight that looked at its settings before."""
 
 
 def taken(session: Session, run_id: int) -> Taken:
@@ -57,4 +59,4 @@ def taken(session: Session, run_id: int) -> Taken:
                 within=not known or value is None or figure.low <= value <= figure.high,
             )
         )
-    return Taken(run_id, tuple(rows))
+    return Taken(run_id, tuple(rows), found.preflight_id)

@@ -13,13 +13,15 @@ from typing import Any, Literal, get_args
 import yaml
 from sqlmodel import Session
 
-from app.errors import Fault, Invalid
-from app.experiments import estimates
+from app.errors import Fault, Invalid, NotFound
+from app.experiments import estimates, preflights
 from app.experiments.experiments import check_experiment
 from app.records import queries
 from app.templating import algorithm
+from app.web.exchange_filters import whole
 from app.web.form import Form, build_form, change_list, read_form
 from app.web.launch_library import Offer, begin_with, offers, take_in
+from app.web.preflight_page import Panel, panel_of
 from opcod.config import PRESET_FOLDER, ExperimentConfig, differences, load_preset, parse_config, parse_yaml, preset_names
 from opcod.errors import ConfigError
 from opcod.estimation.figures import Estimate
@@ -73,6 +75,8 @@ class Check:
     """What it will take; None where something is to be mended first."""
     unused: tuple[tuple[str, str], ...]
     """(path, why) of what the other settings make no use of."""
+    outdated: bool
+    """Settings have changed since the pre-flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ class LaunchForm:
     check: Check
     library: tuple[Offer, ...]
     """Domains that can be added."""
+    panel: Panel
+    """The pre-flight that was asked for from this form, if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,8 @@ class Submission:
     faults: tuple[Fault, ...] = ()
     change: str = ""
     """To the form, where the library has part in it."""
+    preflight: str = ""
+    """Number of the last pre-flight that was asked for, as text."""
 
 
 def presets(current: str) -> tuple[PresetCard, ...]:
@@ -121,14 +129,17 @@ def presets(current: str) -> tuple[PresetCard, ...]:
     return tuple(_card(name, name == current) for name in order)
 
 
-def new_page(session: Session, preset: str, source: str, domain: str = "") -> LaunchPage:
-    """The page as it opens: from a run (its id as text), else from a preset, else from the first preset.
+def new_page(session: Session, preset: str, source: str, domain: str = "", preflight: str = "") -> LaunchPage:
+    """The page as it opens: from a pre-flight or a run (their ids as text), else from a preset, else from the first preset.
 
     `domain` is the number of one to have instead of the preset's, as text.
 
     Raises:
-        NotFound: there is no such run, or no such domain.
+        NotFound: there is no such pre-flight, no such run, or no such domain.
     """
+    if preflight:
+        looked_at = preflights.settings(session, whole(preflight) or 0)
+        return LaunchPage(presets(""), view(session, Submission("form", looked_at, "", "", "", "", preflight=preflight)))
     if not source and preset not in preset_names():
         preset = presets("")[0].name
     data = origin_config(session, preset, source).model_dump(mode="json")
@@ -162,16 +173,17 @@ def submission(pairs: Iterable[tuple[str, str]]) -> Submission:
     sent = list(pairs)
     last = dict(sent)
     preset, source, key = last.get("preset", ""), last.get("from", ""), last.get("key", "")[:64]
+    looked = last.get("preflight", "")
     if last.get("tab") == "preset":
         return Submission("form", load_preset(preset), "", preset, "", key)
     if last.get("tab") == "yaml":
         text = last.get("yaml", "").replace("\r\n", "\n")
         try:
-            return Submission("yaml", parse_yaml(text), text, preset, source, key)
+            return Submission("yaml", parse_yaml(text), text, preset, source, key, preflight=looked)
         except ConfigError as error:
-            return Submission("yaml", None, text, preset, source, key, (Fault("", error.message, error.advice),))
+            return Submission("yaml", None, text, preset, source, key, (Fault("", error.message, error.advice),), preflight=looked)
     change = last.get("change", "")
-    return Submission("form", change_list(read_form(sent), change), "", preset, source, key, change=change)
+    return Submission("form", change_list(read_form(sent), change), "", preset, source, key, change=change, preflight=looked)
 
 
 def known_preset(sent: Submission) -> str | None:
@@ -202,7 +214,24 @@ def view(session: Session, sent: Submission, tab: Tab | None = None) -> LaunchFo
     if wanted == "yaml" and sent.tab == "form":
         text = config.to_yaml() if config else yaml.safe_dump(sent.data, sort_keys=False, allow_unicode=True)
     check = _check(session, sent, config, faults, text if wanted == "yaml" else "")
-    return LaunchForm(wanted, form, text, sent.preset, sent.source, sent.key or token_urlsafe(16), check, offers(session))
+    key, panel = sent.key or token_urlsafe(16), _panel(session, sent.preflight)
+    return LaunchForm(wanted, form, text, sent.preset, sent.source, key, check, offers(session), panel)
+
+
+def _panel(session: Session, preflight: str) -> Panel:
+    """The pre-flight's, where the form knows of one."""
+    try:
+        return panel_of(session, whole(preflight) or 0)
+    except NotFound:
+        return Panel()
+
+
+def _outdated(session: Session, preflight: str, config: ExperimentConfig) -> bool:
+    """Whether the pre-flight that the form knows of looked at another experiment than `config` is now."""
+    try:
+        return not preflights.same(preflights.settings(session, whole(preflight) or 0), config.model_dump(mode="json"))
+    except NotFound:
+        return False
 
 
 def _check(session: Session, sent: Submission, config: ExperimentConfig | None, faults: Iterable[Fault], text: str) -> Check:
@@ -210,11 +239,12 @@ def _check(session: Session, sent: Submission, config: ExperimentConfig | None, 
     found = tuple(FaultLine(fault.field, fault.message, fault.advice, _line(lines, fault)) for fault in faults)
     estimate = estimates.estimate_of(session, config) if config else None
     idle = tuple(unused(sent.data or {}))
+    outdated = config is not None and _outdated(session, sent.preflight, config)
     if not (sent.preset in preset_names() or sent.source):
-        return Check(found, (), "", estimate, idle)
+        return Check(found, (), "", estimate, idle, outdated)
     origin = origin_config(session, sent.preset, sent.source)
     changes = tuple(Change(path, before, after) for path, before, after in differences(origin, config)) if config else ()
-    return Check(found, changes, f"run {sent.source}" if sent.source else f"the {sent.preset} preset", estimate, idle)
+    return Check(found, changes, f"run {sent.source}" if sent.source else f"the {sent.preset} preset", estimate, idle, outdated)
 
 
 @cache

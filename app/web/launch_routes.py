@@ -21,10 +21,9 @@ router = APIRouter()
 
 
 @router.get("/experiments/new")
-def new(request: Request, session: Reader, preset: str = "") -> Response:
-    """The page, from a preset or from an earlier run (`?from=ID`), with a domain of the library (`?domain=ID`)."""
-    asked = request.query_params
-    page = launch.new_page(session, preset, asked.get("from", ""), asked.get("domain", ""))
+def new(request: Request, session: Reader, preset: str = "", domain: str = "", preflight: str = "") -> Response:
+    """The page, from a preset, from an earlier run (`?from=ID`) or from what a pre-flight looked at, with a domain of the library."""
+    page = launch.new_page(session, preset, request.query_params.get("from", ""), domain, preflight)
     return render(request, "pages/launch.html", page=page)
 
 

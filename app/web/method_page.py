@@ -34,7 +34,8 @@ def method_page() -> MethodPage:
     for token, inline in pairwise(tokens):
         if token.type == "heading_open":
             token.attrSet("id", _slug(inline))
-    return MethodPage(tuple(WORDS.values()), Markup(markdown.renderer.render(tokens, markdown.options, {})))
+    html = markdown.renderer.render(tokens, markdown.options, {})
+    return MethodPage(tuple(WORDS.values()), Markup(html.replace("<pre>", '<pre tabindex="0">')))  # wide ones scroll, by keyboard too
 
 
 def _slug(heading: Token) -> str:

@@ -9,9 +9,11 @@ from sqlmodel import Session
 from app.api.dependencies import CurrentEngine, CurrentPerson, CurrentSettings, Reader
 from app.db import reading, writing
 from app.errors import Invalid, Refused
+from app.experiments import preflights
 from app.lifecycle import asking, jobs
 from app.templating import render
 from app.web.deps import Pairs, go_to, wants_fragment
+from app.web.preflight_page import panel_of
 from app.web.replay_page import read_form, replay_form, replay_list
 
 router = APIRouter()
@@ -52,9 +54,15 @@ def ask(
 
 @router.post("/jobs/{job_id:int}/cancel")
 def cancel(request: Request, job_id: int, engine: CurrentEngine) -> Response:
-    """Give up a replay."""
+    """Give up a replay or a pre-flight."""
     with writing(engine) as session:
-        exchange_id = jobs.cancel(session, job_id).exchange_id or 0
+        job = jobs.cancel(session, job_id)
+        kind, exchange_id = job.kind, job.exchange_id or 0
+    if kind == preflights.KIND:
+        if not wants_fragment(request):
+            return go_to(request, f"/preflights/{job_id}")
+        with reading(engine) as session:
+            return render(request, "partials/preflight_panel.html", panel=panel_of(session, job_id))
     if not wants_fragment(request):
         return go_to(request, f"/exchanges/{exchange_id}#replays")
     with reading(engine) as session:

@@ -16,6 +16,7 @@ from app.web import (
     inspect_routes,
     launch_routes,
     library_routes,
+    preflight_routes,
     queue_routes,
     replay_routes,
     run_routes,
@@ -31,6 +32,7 @@ router = APIRouter()
 router.include_router(run_routes.router)
 router.include_router(storage_routes.router)
 router.include_router(launch_routes.router)
+router.include_router(preflight_routes.router)
 router.include_router(inspect_routes.router)
 router.include_router(queue_routes.router)
 router.include_router(sweep_routes.router)

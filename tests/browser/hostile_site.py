@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
 
 from sqlalchemy import Engine
 from sqlmodel import SQLModel, col, select
@@ -24,6 +27,7 @@ from app.settings import Settings
 from app.tables import (
     ExchangeRow,
     ExperimentRow,
+    JobRow,
     NoticeRow,
     RunRow,
     SweepPointRow,
@@ -33,8 +37,11 @@ from app.tables import (
 )
 from app.webhooks.tables import DeliveryRow, DeliveryTryRow, WebhookRow
 from opcod.events import ExchangeRecorded
-from opcod.types import Exchange, Feedback, Question, Rollout
+from opcod.preflight.findings import Example, Finding, Preflight, PreflightSize, SelfTeacherGap, StudentFindings, judge
+from opcod.types import BreakRescue, Evaluation, Exchange, Feedback, GateDecision, Question, Rollout
+from tests.browser.conftest import Site
 from tests.browser.seeding import Story, seed_run, start_run
+from tests.people import add_person
 
 SLOTS = 7
 """Texts of an exchange: each page of one bears so many of the corpus."""
@@ -55,6 +62,8 @@ class Seeded:
     named_runs: tuple[int, ...]
     """Each has a text as its name."""
     sweep: int
+    preflights: tuple[int, ...]
+    """One that found something, and one that failed."""
     mark: str
     """Of a session of the admin's."""
 
@@ -80,11 +89,15 @@ class Seeder:
                 session.add(row)
                 if isinstance(row, WebhookRow | DeliveryRow):
                     session.flush()  # others refer to it
+            jobs = list(self._preflights(session.get_one(ExperimentRow, run.experiment_id).config))
+            session.add_all(jobs)
+            session.flush()
+            preflights = tuple(job.id or 0 for job in jobs)
             exchanges = session.exec(select(ExchangeRow.id).where(ExchangeRow.run_id == page_run).order_by(col(ExchangeRow.id))).all()
             mark, _ = sessions.open_session(session, self._settings, self._person.id or 0, address="127.0.0.1", agent="Chrome")
         self._store.put_bytes("\n".join(self._texts).encode(), f"{folder}/{logs.part_path(0)}")
         self._upload()
-        return Seeded(list_run, page_run, tuple(one or 0 for one in exchanges), archive, named, sweep.id, mark)
+        return Seeded(list_run, page_run, tuple(one or 0 for one in exchanges), archive, named, sweep.id, preflights, mark)
 
     def _part(self, number: int, most: int) -> str:
         """Text `number`, going round, as long as the service lets such a text become."""
@@ -96,6 +109,15 @@ class Seeder:
         rows += [{"prompt": text, "answer": "A", "system": text} for text in self._texts[:5]]
         file = BytesIO("".join(json.dumps(row) + "\n" for row in rows).encode())
         receive(self._engine, self._settings, {"train": Sent(f"a{self._part(2, 90)}.jsonl", file)}, owner=self._part(3, 60))
+
+    def _preflights(self, config: dict[str, Any]) -> Iterator[JobRow]:
+        """One whose examples bear all of the texts, and one that failed."""
+        request = {"config": config | {"name": self._part(2, 200)}, "size": PreflightSize().model_dump()}
+        examples = [_example(text[:4_000]) for text in self._texts]
+        yield JobRow(kind="preflight", owner=self._part(3, 64), state="completed", request=request, result=_found(examples), ended_at=now())
+        failed = JobRow(kind="preflight", owner=self._part(4, 64), state="failed", request=request, ended_at=now())
+        failed.error_kind, failed.error_message, failed.error_advice = "model", self._part(4, 2_000), self._part(5, 2_000)
+        yield failed
 
     def _run_with(self, exchanges: Iterator[ExchangeRecorded]) -> int:
         claim = start_run(self._engine, Story(rounds=1, steps=2))
@@ -159,6 +181,46 @@ class Seeder:
             yield DeliveryTryRow(delivery_id=number + 1, status=500, seconds=0.1, answer=text[:500])
 
 
+def _example(text: str) -> Example:
+    said = {name: text for name in ("question", "answer", "rollout", "feedback", "concept", "again")}
+    return Example(turn="rescued", domain="densities", correct=False, correct_again=True, outcome="kept", **said)
+
+
+def _found(examples: list[Example]) -> dict[str, Any]:
+    """What a pre-flight of `Story`'s students might find."""
+    names, domains, text = ("student1", "student2"), ("densities", "protons"), examples[0].question
+    shared: dict[str, Any] = {"questions": 8, "rollouts": 32, "mixed": 0.5, "truncated": 0.03, "answered": 0.97, "prompt_tokens": 30.0}
+    students = [
+        StudentFindings(
+            tutee=tutee,
+            tutor=tutor,
+            gate_open=tutee == "student1",
+            accuracy=0.6,
+            response_tokens=24.0,
+            feedback_tokens=20.0,
+            outcomes={"kept": 24, "no_match": 8},
+            break_rescue=[BreakRescue(1, tutee, tutor, None, 14, 2, 10, 6)],
+            self_teacher=SelfTeacherGap(taught=0.9, student=0.6, teacher=0.8, divergence=0.02, responses=28),
+            examples=examples if tutee == "student1" else [],
+            **shared,
+        )
+        for tutee, tutor in zip(names, reversed(names), strict=True)
+    ]
+    decisions = [
+        GateDecision(1, "student1", "cognizance", 0.1, 0.2, True, domains),
+        GateDecision(1, "student2", "cognizance", 0.3, 0.2, False, ()),
+    ]
+    return Preflight(
+        size=PreflightSize(),
+        evaluations=[Evaluation(0, name, domain, "validation", 0.7, 0.6, 0.8, 16, 4, 0.1) for name in names for domain in domains],
+        decisions=decisions,
+        students=students,
+        findings=[*judge(decisions, students, tutored=True), Finding(weight="stop", about=text, message=text, advice=text)],
+        notes=[text],
+        seconds=30.0,
+    ).model_dump(mode="json")
+
+
 HOOKED = 5
 """Deliveries of a webhook that its page shows."""
 
@@ -170,3 +232,52 @@ def _said(seq: int, texts: Sequence[str]) -> ExchangeRecorded:
     question, rollout = Question(prompt[:500], "densities", prompt, answer), Rollout(0, response, 3, True, extracted, False)
     exchange = Exchange(1, seq, 0, "student1", "student2", question, rollout, solution, feedback, teacher, True, 0.1, 0.2)
     return ExchangeRecorded.model_construct(kind="exchange_recorded", seq=seq, at=now(), exchange=exchange)
+
+
+class Studio:
+    """A studio full of texts, and a page on which its admin goes through it."""
+
+    def __init__(self, home: Path, texts: Sequence[str]) -> None:
+        self.site = Site(home, auth="password")
+        person = add_person(self.site.engine, "ada", "admin")
+        self.seeded: Seeded = Seeder(self.site.engine, self.site.app.state.store, self.site.settings, person, texts).seed()
+
+    def cookie(self) -> Any:
+        return {"name": f"opcod-session-{self.site.port}", "value": self.seeded.mark, "url": self.site.url}
+
+
+def addresses(seeded: Seeded, asked: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(place, address) of every page; what is typed into addresses comes from `asked`."""
+    yield "runs", "/"
+    yield from (("runs", f"/?before={run}") for run in seeded.named_runs[::-48])
+    yield from (("run", f"/runs/{run}") for run in (seeded.archive_run, seeded.list_run))
+    yield from (
+        ("exchanges", f"/runs/{seeded.list_run}/exchanges?text=raw&after={first}") for first in range(0, seeded.exchanges[0] - 1, 50)
+    )
+    yield from (("exchange", f"/exchanges/{exchange}?text=raw") for exchange in seeded.exchanges)
+    yield "exchange", f"/exchanges/{seeded.exchanges[0]}?text=raw&full=1"
+    yield from (("rendered", f"/exchanges/{exchange}") for exchange in seeded.exchanges)
+    yield from ((path.strip("/"), path) for path in ("/queue", "/workers", "/storage", "/sweeps", "/docs/method", "/api/v1/docs"))
+    yield from (("sweeps", f"/sweeps?before={sweep}") for sweep in range(len(seeded.named_runs), 1, -48))
+    yield "sweep", f"/sweeps/{seeded.sweep}"
+    yield "new sweep", "/sweeps/new"
+    compared = ",".join(map(str, seeded.named_runs[:50]))
+    yield from (("comparison", f"/compare?runs={compared}&by={by}") for by in ("configuration", "run"))
+    yield "report", f"/runs/{seeded.list_run}/report?compare={','.join(map(str, seeded.named_runs[:20]))}"
+    yield from ((path.strip("/"), path) for path in ("/domains", "/domains/1", "/uploads/1", "/students"))
+    yield from (("preflight", f"/preflights/{job}") for job in seeded.preflights)
+    yield "preflights", "/preflights"
+    for tab in ("", "/tokens", "/webhooks", "/people", "/audit", "/studio"):
+        yield f"settings{tab}", f"/settings{tab}"
+    for text in asked:
+        word = quote(text, safe="")
+        yield "search", "/?" + urlencode(dict.fromkeys(("q", "tag", "owner", "status"), text))
+        yield (
+            "filter",
+            f"/runs/{seeded.list_run}/exchanges?" + urlencode(dict.fromkeys(("tutee", "domain", "question", "q", "label"), text)),
+        )
+        yield "not found", f"/{word}"
+        yield "new", f"/experiments/new?preset={word}"
+        yield "audit of", "/settings/audit?" + urlencode({"who": text, "action": text})
+    yield from (("named run", f"/runs/{run}") for run in seeded.named_runs[:: max(1, len(seeded.named_runs) // 12)])
+    yield from (("copy", f"/experiments/new?from={run}") for run in seeded.named_runs[1 :: len(seeded.named_runs) // 4])

@@ -10,16 +10,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from playwright.sync_api import BrowserContext, Dialog, Page
 
 from app.templating import shown
-from tests.browser.conftest import Site
-from tests.browser.hostile_site import Seeded, Seeder
+from tests.browser.hostile_site import Studio, addresses
 from tests.hostile import BY_NAME, PAYLOADS, Payload
-from tests.people import add_person
 
 pytestmark = pytest.mark.browser
 
@@ -65,53 +63,6 @@ RENDERED = re.compile(
 )
 """What Markdown and formulas may become."""
 WIDTH = 1280
-
-
-class Studio:
-    """A studio full of texts, and a page on which its admin goes through it."""
-
-    def __init__(self, home: Path, texts: Sequence[str]) -> None:
-        self.site = Site(home, auth="password")
-        person = add_person(self.site.engine, "ada", "admin")
-        self.seeded: Seeded = Seeder(self.site.engine, self.site.app.state.store, self.site.settings, person, texts).seed()
-
-    def cookie(self) -> Any:
-        return {"name": f"opcod-session-{self.site.port}", "value": self.seeded.mark, "url": self.site.url}
-
-
-def addresses(seeded: Seeded, asked: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(place, address) of every page; what is typed into addresses comes from `asked`."""
-    yield "runs", "/"
-    yield from (("runs", f"/?before={run}") for run in seeded.named_runs[::-48])
-    yield from (("run", f"/runs/{run}") for run in (seeded.archive_run, seeded.list_run))
-    yield from (
-        ("exchanges", f"/runs/{seeded.list_run}/exchanges?text=raw&after={first}") for first in range(0, seeded.exchanges[0] - 1, 50)
-    )
-    yield from (("exchange", f"/exchanges/{exchange}?text=raw") for exchange in seeded.exchanges)
-    yield "exchange", f"/exchanges/{seeded.exchanges[0]}?text=raw&full=1"
-    yield from (("rendered", f"/exchanges/{exchange}") for exchange in seeded.exchanges)
-    yield from ((path.strip("/"), path) for path in ("/queue", "/workers", "/storage", "/sweeps", "/docs/method", "/api/v1/docs"))
-    yield from (("sweeps", f"/sweeps?before={sweep}") for sweep in range(len(seeded.named_runs), 1, -48))
-    yield "sweep", f"/sweeps/{seeded.sweep}"
-    yield "new sweep", "/sweeps/new"
-    compared = ",".join(map(str, seeded.named_runs[:50]))
-    yield from (("comparison", f"/compare?runs={compared}&by={by}") for by in ("configuration", "run"))
-    yield "report", f"/runs/{seeded.list_run}/report?compare={','.join(map(str, seeded.named_runs[:20]))}"
-    yield from ((path.strip("/"), path) for path in ("/domains", "/domains/1", "/uploads/1", "/students"))
-    for tab in ("", "/tokens", "/webhooks", "/people", "/audit", "/studio"):
-        yield f"settings{tab}", f"/settings{tab}"
-    for text in asked:
-        word = quote(text, safe="")
-        yield "search", "/?" + urlencode(dict.fromkeys(("q", "tag", "owner", "status"), text))
-        yield (
-            "filter",
-            f"/runs/{seeded.list_run}/exchanges?" + urlencode(dict.fromkeys(("tutee", "domain", "question", "q", "label"), text)),
-        )
-        yield "not found", f"/{word}"
-        yield "new", f"/experiments/new?preset={word}"
-        yield "audit of", "/settings/audit?" + urlencode({"who": text, "action": text})
-    yield from (("named run", f"/runs/{run}") for run in seeded.named_runs[:: max(1, len(seeded.named_runs) // 12)])
-    yield from (("copy", f"/experiments/new?from={run}") for run in seeded.named_runs[1 :: len(seeded.named_runs) // 4])
 
 
 class Walk:

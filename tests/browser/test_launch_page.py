@@ -202,3 +202,16 @@ def test_lines_at_fault_are_marked_in_the_yaml(filled: Page) -> None:
     assert chosen.strip() == "threshold: -3"
     filled.locator("#yaml").fill("students:\n  - {name: a\nseed: 1\n")
     expect(mark).to_have_count(1)
+
+
+def test_a_look_first_is_followed_beside_the_form_and_can_be_given_up(page: Page, site: Site) -> None:
+    page.goto("/experiments/new?preset=tiny")
+    page.locator("#in-name").fill("Still here")
+    panel = page.locator("#preflight-panel")
+    panel.get_by_role("button", name="Look first").click()
+    with page.expect_response("**/panel"):
+        expect(panel).to_contain_text("No worker is connected")
+    expect(page.locator("#in-name")).to_have_value("Still here")
+    panel.get_by_role("button", name="Cancel").click()
+    expect(panel).to_contain_text("Cancelled")
+    expect(page.locator("#in-name")).to_have_value("Still here")

@@ -12,7 +12,19 @@ from app.cli.remote import library, records, runs, sweeps, tokens, uploads, webh
 def add_to(cli: typer.Typer) -> None:
     """Give `cli` these verbs."""
     verbs: tuple[Callable[..., None], ...] = (
-        *(runs.launch, runs.estimate, runs.runs, runs.show, runs.wait, runs.pause, runs.stop, runs.resume, runs.retry, runs.clone),
+        *(
+            runs.launch,
+            runs.estimate,
+            runs.preflight,
+            runs.runs,
+            runs.show,
+            runs.wait,
+            runs.pause,
+            runs.stop,
+            runs.resume,
+            runs.retry,
+            runs.clone,
+        ),
         *(runs.move, runs.change, runs.delete),
         *(
             records.logs,

@@ -27,6 +27,7 @@ from opcod.config import parse_change, parse_yaml
 from opcod.estimation.figures import Estimate
 from opcod.estimation.words import lines
 from opcod.plain_text import harmless
+from opcod.preflight.words import lines as preflight_lines
 
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="A setting that differs; repeat it for more.")]
 
@@ -88,6 +89,33 @@ def estimate(
             print(as_line(made))
         else:
             _show_estimate(made)
+
+
+def preflight(
+    file: Annotated[Path | None, typer.Argument(help="Experiment file (YAML).", show_default=False)] = None,
+    preset: Annotated[str | None, typer.Option(help="A preset; a file then holds what differs from it.")] = None,
+    questions: Annotated[int | None, typer.Option(min=1, max=256, help="Training questions a student.")] = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a worker look at an experiment before it is launched, and print what it found. Nothing is trained."""
+    if file is None and preset is None:
+        raise ServiceError("Nothing to look at was named.", advice="Name an experiment file, or --preset NAME.")
+    experiment: dict[str, Any] = {"preset": preset} if preset is not None else {}
+    if file is not None:
+        experiment["config"] = read_yaml(file)
+    with Client(url, token=token) as client:
+        asked = client.preflight(experiment, size={"questions": questions} if questions is not None else None)
+        found = client.wait_for_preflight(asked.id)
+    if as_json:
+        print(as_line(found))
+    elif found.found is not None:
+        for line in preflight_lines(found.found):
+            print(harmless(line))
+    else:
+        reason = found.error.message if found.error else f"it was {found.state}"
+        raise ServiceError(f"Pre-flight {found.id} found nothing: {reason}", advice=found.error.advice if found.error else "")
 
 
 def _show_estimate(estimate: Estimate, achieved: Achieved | None = None) -> None:
