@@ -17,8 +17,9 @@ BENCH_ARGS ?=
 TRIES ?= 6
 LOAD_ARGS ?=
 PAGES_ARGS ?=
+SCREENSHOT_ARGS ?=
 
-.PHONY: install demo test lint types laws audit pytest chromium docs fuzz faults bench load pages calibrate estimates demo-students clean
+.PHONY: install demo test lint types laws audit pytest chromium docs fuzz faults bench load pages calibrate estimates screenshots demo-students clean
 
 install: $(INSTALLED)
 
@@ -84,6 +85,10 @@ calibrate: install
 # Predicts each completed run of a studio from the others: HOME_FOLDER=./opcod-home
 estimates: install
 	$(BIN)/python tests/benchmarks/estimate_accuracy.py $(HOME_FOLDER)
+
+# Runs the demo and takes the pictures of README and docs/guide: SCREENSHOT_ARGS="--home ./pictures-home" keeps the runs
+screenshots: install chromium
+	$(BIN)/python -m tests.browser.pictures $(SCREENSHOT_ARGS)
 
 # Remakes the demo's specialists: the same bytes on the same machine.
 demo-students: install
