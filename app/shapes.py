@@ -661,13 +661,22 @@ class LogPart(Shape):
 
 
 class StudentShape(Shape):
-    """A student that experiments named or a run made."""
+    """A student that experiments named, a run or a fine-tuning made, or somebody registered or brought."""
 
     id: int = Field(description="Number of the student.")
-    name: str = Field(description="As the experiment names it.")
+    name: str = Field(description="What it is called.")
     model: str = Field(description="What to write in an experiment's `students[].model`.")
     native_domain: str | None = Field(description="Domain in which it is said to be the stronger one.")
     run_id: int | None = Field(description="The run that trained it.")
+    specialist_id: int | None = Field(None, description="The fine-tuning that made it.")
+    owner: str | None = Field(
+        None, description="Who registered it, brought it or had it made; null for what experiments named and runs made."
+    )
+    origin: Literal["named", "registered", "kept", "taught", "run"] = Field(
+        "named",
+        description="`named`: an experiment names it. `registered`: somebody put it on the list. `kept`: copied or uploaded into the "
+        "studio's home. `taught`: a fine-tuning made it. `run`: a run trained it.",
+    )
     created_at: datetime = Field(description="When it was made.")
 
 
@@ -732,6 +741,15 @@ class DomainCheck(Shape):
     sample: list[DomainQuestion] = Field(description="The first usable training questions.")
 
 
+class StudentFinding(Shape):
+    """One thing about a student's files."""
+
+    kind: str = Field(description="`tokenizer`, `chat_template`, `damaged`, `missing_parts`, `adapters`, ...")
+    severity: Literal["stops", "warns", "notes"] = Field(description="`stops`: it cannot be loaded as it is.")
+    message: str = Field(description="What it is.")
+    advice: str = Field(description="What to do about it.")
+
+
 class StudentCheck(Shape):
     """Whether a student can be loaded, as far as its files tell."""
 
@@ -740,10 +758,16 @@ class StudentCheck(Shape):
         description="`whole`: its folder is complete. `hub`: to be fetched by a worker. `missing`: `message` says what is wrong. "
         "`hidden`: it lies where this server may not look."
     )
-    message: str | None = Field(description="What is wrong, in words.")
-    advice: str | None = Field(description="What to do.")
-    vocabulary: int | None = Field(description="Tokens that it knows, where its configuration says.")
-    size_bytes: int | None = Field(description="Of its folder's files.")
+    message: str | None = Field(None, description="What is wrong, in words.")
+    advice: str | None = Field(None, description="What to do.")
+    vocabulary: int | None = Field(None, description="Tokens that it knows, where its configuration says.")
+    size_bytes: int | None = Field(None, description="Of its folder's files.")
+    architecture: str | None = Field(None, description="Its class in transformers, as its configuration says.")
+    parameters: int | None = Field(None, description="Numbers in its weights, as their headers say.")
+    precision: str | None = Field(None, description="Of its largest tensor: `F32`, `BF16`, ...")
+    context_tokens: int | None = Field(None, description="Longest sequence, where its configuration says.")
+    has_chat_template: bool | None = Field(None, description="Whether its tokenizer brings one.")
+    findings: list[StudentFinding] = Field([], description="What is worth knowing, what stops it first.")
 
 
 class Worker(Shape):

@@ -488,17 +488,23 @@ class StorageRow(SQLModel, table=True):
 
 
 class StudentRow(SQLModel, table=True):
-    """A model that experiments named, or that a run exported."""
+    """A model that experiments named, that a run exported, or that somebody registered, brought or had made."""
 
     __tablename__: ClassVar[str] = "students"
     __table_args__: ClassVar[Any] = (UniqueConstraint("name", "model"), NEVER_REUSED)
     id: int | None = Field(default=None, primary_key=True)
     name: str
     model: str
-    """As an experiment names it; of one that a run trained, relative to the folder of all runs."""
+    """As an experiment names it; of one that a run trained, relative to the folder of all runs; of one that is kept, to the library."""
     native_domain: str | None = None
     run_id: int | None = Field(default=None, foreign_key="runs.id")
     """The run that trained it; None for one that was brought."""
+    owner: str | None = None
+    """Who registered it or had it made; None for one that experiments named or a run trained."""
+    kept: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    """Its folder is the studio's own, and goes with it."""
+    job_id: int | None = None
+    """The job that taught it."""
     created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
 
 

@@ -86,7 +86,8 @@ def sft(
     out: Annotated[Path, typer.Argument(help="Folder to write the specialist to.")],
 ) -> None:
     """Make a specialist: fine-tune a model on the worked solutions of its domain."""
-    from opcod.students.specialist import make_specialist, parse_specialist
+    from opcod.students.specialist import make_specialist
+    from opcod.students.specialist_config import parse_specialist
 
     def say(step: int, steps: int, loss: float) -> None:
         console.print(f"step {step} of {steps}: loss {loss:.4f}")

@@ -8,10 +8,11 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine
+from sqlmodel import Session
 
 from app.db import make_engine, reading, writing
 from app.lifecycle import jobs
@@ -19,14 +20,18 @@ from app.lifecycle.jobs import JobLost
 from app.processes.lifeline import die_with_parent
 from app.secrets.redaction import redacted
 from app.settings import read_settings
-from app.tables import JobRow
 from app.telemetry.structured_logs import configure_logging
 from opcod.errors import UserError
 from worker.settings import WorkerSettings
 
 log = logging.getLogger("job")
 
-KINDS: Mapping[str, str] = {"replay": "worker.replaying", "preflight": "worker.preflighting"}
+KINDS: Mapping[str, str] = {
+    "replay": "worker.replaying",
+    "preflight": "worker.preflighting",
+    "specialist": "worker.teaching",
+    "chat": "worker.chatting",
+}
 """Kind of job -> the module whose `carry_out` does it. It is imported when it is needed: it may load torch."""
 
 
@@ -37,10 +42,13 @@ class Job:
     id: int
     exchange_id: int | None
     request: dict[str, Any]
+    owner: str
     engine: Engine
     settings: WorkerSettings
     tell: Callable[[float, dict[str, Any]], None]
     """Takes the fraction that is done and what there is so far, for whoever waits."""
+    records: list[Callable[[Session], None]] = field(default_factory=list)
+    """What is recorded in the transaction that ends the job, and so only if it is still wanted."""
 
 
 def main() -> int:
@@ -53,11 +61,7 @@ def main() -> int:
     configure_logging(settings.log_format, sys.stderr, level=settings.log_level, program="job", job_id=job_id)
     engine = make_engine(settings.database_url)
     try:
-        with reading(engine) as session:
-            row = jobs.get(session, job_id)
-        result = _carry_out(row, token, engine, settings)
-        with writing(engine) as session:
-            jobs.finish(session, job_id, token, result)
+        carry_out(engine, settings, job_id, token)
     except JobLost:
         log.info("job %s is no longer wanted", job_id)
     except Exception as error:  # the task runner: a user's mistake is told, ours is logged
@@ -67,16 +71,26 @@ def main() -> int:
     return 0
 
 
-def _carry_out(row: JobRow, token: int, engine: Engine, settings: WorkerSettings) -> dict[str, Any]:
-    assert row.id is not None
-    job_id = row.id
+def carry_out(engine: Engine, settings: WorkerSettings, job_id: int, token: int) -> None:
+    """Do a job that is held with `token`, and record what came of it.
+
+    Raises:
+        JobLost: nobody wants it any more.
+    """
 
     def tell(progress: float, result: dict[str, Any]) -> None:
         with writing(engine) as session:
             jobs.report(session, job_id, token, progress=progress, result=result)
 
-    carry_out: Callable[[Job], dict[str, Any]] = importlib.import_module(KINDS[row.kind]).carry_out
-    return carry_out(Job(job_id, row.exchange_id, row.request, engine, settings, tell))
+    with reading(engine) as session:
+        row = jobs.get(session, job_id)
+    done: Callable[[Job], dict[str, Any]] = importlib.import_module(KINDS[row.kind]).carry_out
+    job = Job(job_id, row.exchange_id, row.request, row.owner, engine, settings, tell)
+    result = done(job)
+    with writing(engine) as session:
+        jobs.finish(session, job_id, token, result)
+        for record in job.records:
+            record(session)
 
 
 def _told(error: Exception) -> UserError:

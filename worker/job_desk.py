@@ -1,4 +1,4 @@
-"""Carries out short jobs, each in a process of its own, with a lease that is kept up.
+"""Carries out jobs, each in a process of its own, with a lease that is kept up.
 
 A CPU is shared: there a job runs beside the run that is being trained. A GPU's memory is not, and a run that fails for want of
 it costs more than a wait: there jobs are done between runs, before the next one is taken.
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from sqlalchemy import Engine
@@ -24,7 +24,7 @@ from sqlmodel import Session
 
 from app.db import writing
 from app.lifecycle import jobs
-from app.lifecycle.jobs import JobClaim, JobLost
+from app.lifecycle.jobs import JobClaim, JobLost, Lane
 from app.processes.lifeline import PARENT_VARIABLE
 from app.secrets import hub_token
 from worker.runner import environment_of
@@ -34,8 +34,10 @@ from worker.telemetry import Device
 log = logging.getLogger(__name__)
 
 JOB: Sequence[str] = (sys.executable, "-m", "worker.job_process")
-LONGEST_SECONDS = 3600.0
-"""A job that takes longer is ended."""
+LONGEST_SECONDS: Mapping[str, float] = {"specialist": 72 * 3600.0}
+"""A job that takes longer than its kind may is ended."""
+LONGEST_USUALLY = 3600.0
+LANES: Sequence[Lane] = ("short", "long")
 _POLL_SECONDS = 0.1
 _RENEW_SECONDS = 1.0
 
@@ -48,7 +50,7 @@ class JobDesk:
     ) -> None:
         self._settings, self._engine, self._name, self._offer, self._drain = settings, engine, name, device.offer, drain
         self._command = command
-        self._thread: threading.Thread | None = None
+        self._threads: dict[Lane, threading.Thread] = {}
         self._starting = threading.Lock()
 
     @property
@@ -57,30 +59,32 @@ class JobDesk:
         return self._offer.device_key is None
 
     def begin(self) -> None:
-        """Carry out what waits, on a thread of its own; does nothing where that is under way."""
+        """Carry out what waits, on threads of its own, and what is short beside what is long; does nothing where that is under way."""
         with self._starting:
-            if (self._thread is None or not self._thread.is_alive()) and not self._drain.is_set():
-                self._thread = threading.Thread(target=self.serve, name="jobs", daemon=True)
-                self._thread.start()
+            for lane in LANES:
+                thread = self._threads.get(lane)
+                if (thread is None or not thread.is_alive()) and not self._drain.is_set():
+                    self._threads[lane] = threading.Thread(target=self.serve, args=(lane,), name=f"{lane} jobs", daemon=True)
+                    self._threads[lane].start()
 
     def join(self) -> None:
         """Return once nothing is under way; after `drain`."""
         with self._starting:
-            if self._thread is not None:
-                self._thread.join()
+            for thread in self._threads.values():
+                thread.join()
 
-    def serve(self) -> None:
-        """Carry out waiting jobs until none is left."""
+    def serve(self, lane: Lane | None = None) -> None:
+        """Carry out waiting jobs, of one lane or of both, until none is left."""
         while not self._drain.is_set():
-            claim = self._claim()
+            claim = self._claim(lane)
             if claim is None:
                 return
             self._carry_out(claim)
 
-    def _claim(self) -> JobClaim | None:
+    def _claim(self, lane: Lane | None) -> JobClaim | None:
         try:
             with writing(self._engine) as session:
-                return jobs.claim(session, worker=self._name, lease_seconds=self._settings.lease_seconds, offer=self._offer)
+                return jobs.claim(session, worker=self._name, lease_seconds=self._settings.lease_seconds, offer=self._offer, lane=lane)
         except SQLAlchemyError as error:
             log.warning("no job could be claimed, the database does not answer: %s", error)
             return None
@@ -111,6 +115,7 @@ class JobDesk:
     def _attend(self, claim: JobClaim, process: subprocess.Popen[bytes]) -> None:
         """Keep the lease until the process ends; record what it left unrecorded."""
         begun = renewed = time.monotonic()
+        longest = LONGEST_SECONDS.get(claim.kind, LONGEST_USUALLY)
         due = begun + _RENEW_SECONDS
         while process.poll() is None:
             with suppress(subprocess.TimeoutExpired):
@@ -120,9 +125,9 @@ class JobDesk:
                 _kill(process)
                 self._settle(claim, lambda session: jobs.give_back(session, claim, killed=False))
                 return
-            if moment - begun > LONGEST_SECONDS:
+            if moment - begun > longest:
                 _kill(process)
-                self._settle(claim, lambda session: _fail(session, claim, f"It took longer than {LONGEST_SECONDS / 60:.0f} minutes."))
+                self._settle(claim, lambda session: _fail(session, claim, f"It took longer than {longest / 60:.0f} minutes."))
                 return
             if moment >= due:
                 due = moment + _RENEW_SECONDS

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from sqlmodel import col, select
 
-from app.artefacts.store import Store, open_store
+from app.artefacts.store import open_store
 from app.db import reading
 from app.errors import NotFound
 from app.guards import roots
@@ -31,10 +30,9 @@ from opcod.training.hosts import available_cores
 from opcod.training.manifest import FOLDER, manifest_name, parse_manifest
 from opcod.types import Question
 from worker.job import Job
+from worker.run_artefacts import GONE, RunArtefacts
 
 log = logging.getLogger(__name__)
-
-GONE = "Choose other weights: checkpoints are deleted as newer ones come, as the run's `recording` section says."
 
 
 def carry_out(job: Job) -> dict[str, Any]:
@@ -60,7 +58,7 @@ def carry_out(job: Job) -> dict[str, Any]:
         for fault in roots.faults(config):
             raise ConfigError(fault.message, advice=fault.advice, field=fault.field)
         question, note = _question(config, exchange)
-        artefacts = _Artefacts(open_store(job.settings), run.folder, job)
+        artefacts = RunArtefacts(open_store(job.settings), run.folder, job)
         student = _student(config, exchange.tutee, asked, artefacts, checkpoint)
     recorded = Context(exchange.own_solution, kept_text(said))
     feedback = recorded.feedback if asked.feedback is None else asked.feedback.strip() or None
@@ -94,40 +92,7 @@ def _question(config: ExperimentConfig, exchange: ExchangeRow) -> tuple[Question
     return recorded, "The domain's data has changed since: the question is asked as it was recorded, with the domain's own system prompt."
 
 
-class _Artefacts:
-    """Files of the run: where they lie, or fetched to this machine."""
-
-    def __init__(self, store: Store, run: str, job: Job) -> None:
-        self._store, self._run, self._job = store, run, job
-
-    def read(self, path: str) -> bytes:
-        return self._store.read(f"{self._run}/{path}")
-
-    def here(self, path: str) -> Path:
-        """A file or folder on this machine.
-
-        Raises:
-            CheckpointError: it is gone.
-        """
-        settings = self._job.settings
-        local = settings.run_folder(self._run) / path
-        if not settings.store_url or local.exists():
-            if not local.exists():
-                raise CheckpointError(f"{path} of the run is gone.", advice=GONE)
-            return local
-        target = settings.job_folder(self._job.id) / path
-        files = self._store.sizes(f"{self._run}/{path}")
-        try:
-            if not files:
-                self._store.fetch(f"{self._run}/{path}", target, self._store.size(f"{self._run}/{path}"))
-            for name, size in files.items():
-                self._store.fetch(f"{self._run}/{path}/{name}", target / name, size)
-        except FileNotFoundError:
-            raise CheckpointError(f"{path} of the run is gone.", advice=GONE) from None
-        return target
-
-
-def _student(config: ExperimentConfig, name: str, asked: Asked, artefacts: _Artefacts, checkpoint: CheckpointRow | None) -> Student:
+def _student(config: ExperimentConfig, name: str, asked: Asked, artefacts: RunArtefacts, checkpoint: CheckpointRow | None) -> Student:
     """The tutee with the weights that were asked for: the self-teacher's own, where a checkpoint has them.
 
     Raises:

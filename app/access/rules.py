@@ -24,7 +24,7 @@ _CHECK = re.compile(r"(?:/api/v1)?/uploads/\d+[:/]check", re.ASCII)
 _THING = re.compile(r"(?:/api/v1)?/(?!api/)(?P<noun>\w+)/(?P<id>[^/:]+)(?:[:/](?P<verb>[\w-]*)(?:[:/].*)?)?", re.ASCII | re.DOTALL)
 _ID = re.compile(r"0|[1-9]\d{0,18}", re.ASCII)
 _WORD = re.compile(r"[a-z][a-z-]*", re.ASCII)
-_COPIES = frozenset({"clone"})
+_COPIES = frozenset({"clone", "keep"})
 """Verbs that read a thing and make another, which is one's own."""
 
 

@@ -1,4 +1,4 @@
-"""Students, domains and workers that the service knows."""
+"""Domains and workers that the service knows."""
 
 from __future__ import annotations
 
@@ -8,27 +8,14 @@ from fastapi import APIRouter, Path
 
 from app import shapes
 from app.api.conditional import POLLED, ConditionalRoute
-from app.api.dependencies import LARGEST_ID, CurrentSettings, Cursor, Limit, Reader
+from app.api.dependencies import LARGEST_ID, Cursor, Limit, Reader
 from app.lifecycle import workers
 from app.records import queries
-from app.records.library_checks import check_domain, check_student
+from app.records.library_checks import check_domain
 
 DomainId = Annotated[int, Path(description="The domain's id.", ge=1, le=LARGEST_ID)]
-StudentId = Annotated[int, Path(description="The student's id.", ge=1, le=LARGEST_ID)]
 
 router = APIRouter(tags=["library"], route_class=ConditionalRoute)
-
-
-@router.get("/students")
-def student_list(
-    session: Reader, settings: CurrentSettings, cursor: Cursor = None, limit: Limit = 50
-) -> shapes.Listing[shapes.StudentShape]:
-    """Students that experiments named or runs made, newest first."""
-    known = queries.students(session, before=queries.cursor(cursor), limit=limit)
-    for student in known.items:
-        if student.run_id is not None:
-            student.model = str(settings.runs_folder / student.model)
-    return known
 
 
 @router.get("/domains")
@@ -41,12 +28,6 @@ def domain_list(session: Reader, cursor: Cursor = None, limit: Limit = 50) -> sh
 def domain_check(domain_id: DomainId, session: Reader) -> shapes.DomainCheck:
     """What is in a domain's files, read now: counts, answers, lengths, and what is wrong with them."""
     return check_domain(session, domain_id)
-
-
-@router.get("/students/{student_id}/check")
-def student_check(student_id: StudentId, session: Reader, settings: CurrentSettings) -> shapes.StudentCheck:
-    """Whether a student can be loaded, as far as its files tell now."""
-    return check_student(session, student_id, settings.runs_folder)
 
 
 @router.get("/workers", **POLLED)

@@ -204,6 +204,11 @@ class Store:
             ) from error
 
 
+def local_store(folder: Path) -> Store:
+    """A folder of this machine."""
+    return Store(LocalFileSystem(), str(folder), str(folder))
+
+
 def open_store(settings: Settings) -> Store:
     """The store that the settings name; the folder of all runs where they name none.
 
@@ -211,7 +216,7 @@ def open_store(settings: Settings) -> Store:
         ResourceError: the URL cannot be used.
     """
     if not settings.store_url:
-        return Store(LocalFileSystem(), str(settings.runs_folder), str(settings.runs_folder))
+        return local_store(settings.runs_folder)
     kind = urlsplit(settings.store_url).scheme
     options = _S3 if kind == "s3" else {}
     try:

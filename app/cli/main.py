@@ -23,6 +23,7 @@ cli = typer.Typer(
     help="Train language models that tutor each other.",
 )
 students = typer.Typer(invoke_without_command=True, callback=remote.library.list_students)
+remote.students.add_to(students)
 cli.add_typer(students, name="students")
 remote.add_to(cli)
 operate.add_to(cli)

@@ -22,6 +22,7 @@ from app.client.errors import ServiceError, no_answer, not_ours, refusal
 from app.client.sse import EventReader
 from app.domains.shapes import Upload, UploadCheck
 from app.experiments.preflight_shapes import ForetoldRun, PreflightJob
+from app.library.shapes import Chat, Specialist
 from app.records import chart_shapes
 from app.records.comparison_shapes import Comparison, Overlay
 from app.webhooks.events import WebhookEvent
@@ -373,14 +374,7 @@ class AsyncClient:
         Raises:
             TimeoutError: `timeout` seconds have passed.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            replay = shapes.Replay.model_validate(await self.request("GET", f"/replays/{replay_id}"))
-            if replay.ended_at is not None:
-                return replay
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"Replay {replay_id} did not end in time.")
-            await anyio.sleep(1.0)
+        return await self._ended(f"/replays/{replay_id}", shapes.Replay, timeout)
 
     async def labels(self, exchange_id: int) -> list[shapes.Label]:
         """The words on an exchange, and who put them there."""
@@ -566,12 +560,82 @@ class AsyncClient:
     # ---------- library ----------
 
     def students(self, *, limit: int | None = None) -> AsyncIterator[shapes.StudentShape]:
-        """Students that experiments named or runs made, newest first."""
+        """Students that experiments named, that runs and fine-tunings made, or that somebody brought, newest first."""
         return self.items("/students", shapes.StudentShape, limit=limit)
 
     def uploads(self, *, limit: int | None = None) -> AsyncIterator[Upload]:
         """Files of domains that people brought, newest first."""
         return self.items("/uploads", Upload, limit=limit)
+
+    async def student(self, student_id: int) -> shapes.StudentShape:
+        """One student."""
+        return shapes.StudentShape.model_validate(await self.request("GET", f"/students/{student_id}"))
+
+    async def register_student(self, name: str, model: str, *, native_domain: str | None = None, keep: bool = False) -> shapes.StudentShape:
+        """Give a hub id or a folder on the server a name; with `keep` the folder is copied into the studio's home."""
+        body = {"name": name, "model": model, "native_domain": native_domain, "keep": keep}
+        return shapes.StudentShape.model_validate(await self.request("POST", "/students", json=body))
+
+    async def upload_student(self, name: str, path: Path, *, native_domain: str | None = None) -> shapes.StudentShape:
+        """Bring a student: `path` is an uncompressed tar file of its model folder."""
+        wanted = {"name": name} | ({"native_domain": native_domain} if native_domain else {})
+        arguments: dict[str, Any] = {"params": wanted, "content": _parts(path), "timeout": httpx.Timeout(30.0, read=600.0, write=600.0)}
+        headers = {"Content-Type": "application/octet-stream"}
+        return shapes.StudentShape.model_validate(await self.request("POST", "/uploads/students", headers=headers, **arguments))
+
+    async def keep_student(self, student_id: int, name: str) -> shapes.StudentShape:
+        """Copy a student, such as a run's, into the studio's home under a name of its own."""
+        return shapes.StudentShape.model_validate(await self.request("POST", f"/students/{student_id}:keep", json={"name": name}))
+
+    async def download_student(self, student_id: int, path: Path) -> int:
+        """A student's model folder into the tar file `path`; returns its bytes."""
+        return await self._save(f"/students/{student_id}/export", {}, path)
+
+    async def forget_student(self, student_id: int) -> None:
+        """Take a student off the list; a folder that was kept for it is deleted."""
+        await self.request("DELETE", f"/students/{student_id}")
+
+    async def make_specialist(self, name: str, model: str, domain_id: int, **settings: Any) -> Specialist:
+        """Fine-tune `model` on a domain's training questions: `learn`, `sft`, `look`, `device`, `dtype`. It waits for a worker then."""
+        body = {"name": name, "model": model, "domain_id": domain_id, **settings}
+        return Specialist.model_validate(await self.request("POST", "/specialists", json=body))
+
+    def specialists(self, *, limit: int | None = None) -> AsyncIterator[Specialist]:
+        """Specialists that are being made or were, the newest first."""
+        return self.items("/specialists", Specialist, limit=limit)
+
+    async def specialist(self, specialist_id: int) -> Specialist:
+        """One of them: its loss so far, its scores before and after, its log."""
+        return Specialist.model_validate(await self.request("GET", f"/specialists/{specialist_id}"))
+
+    async def wait_for_specialist(self, specialist_id: int, *, timeout: float | None = None) -> Specialist:
+        """The specialist once it is made, or has failed.
+
+        Raises:
+            TimeoutError: `timeout` seconds have passed.
+        """
+        return await self._ended(f"/specialists/{specialist_id}", Specialist, timeout)
+
+    async def chat(self, students: Sequence[int], question: str | None = None, **settings: Any) -> Chat:
+        """Ask one or two students: `system`, `domain_id` with `question_id`, `temperature`, `top_p`, `max_tokens`, `samples`, `seed`."""
+        body = {"students": list(students), "question": question, **settings}
+        return Chat.model_validate(await self.request("POST", "/chats", json=body))
+
+    def chats(self, *, limit: int | None = None) -> AsyncIterator[Chat]:
+        """What students were asked, the newest first."""
+        return self.items("/chats", Chat, limit=limit)
+
+    async def wait_for_chat(self, chat_id: int, *, timeout: float | None = None) -> Chat:
+        """The chat once it has ended.
+
+        Raises:
+            TimeoutError: `timeout` seconds have passed.
+        """
+        return await self._ended(f"/chats/{chat_id}", Chat, timeout)
+
+    async def cancel_job(self, job_id: int) -> None:
+        """Give up a replay, a specialist or a chat."""
+        await self.request("POST", f"/jobs/{job_id}:cancel")
 
     def domains(self, *, limit: int | None = None) -> AsyncIterator[shapes.DomainShape]:
         """Domains that experiments named, newest first."""
@@ -641,6 +705,16 @@ class AsyncClient:
     async def _act(self, run_id: int, verb: str, body: Mapping[str, Any] | None = None) -> shapes.Run:
         return shapes.Run.model_validate(await self.request("POST", f"/runs/{run_id}:{verb}", json=body))
 
+    async def _ended(self, path: str, shape: type[S], timeout: float | None) -> S:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            told = await self.request("GET", path)
+            if told["ended_at"] is not None:
+                return shape.model_validate(told)
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"{path} did not end in time.")
+            await anyio.sleep(1.0)
+
     async def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
             response = await self._http.request(method, path, **arguments)
@@ -672,6 +746,13 @@ class AsyncClient:
         finally:
             part.unlink(missing_ok=True)
         return size
+
+
+async def _parts(path: Path) -> AsyncIterator[bytes]:
+    """A file's bytes."""
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            yield part
 
 
 def _labels(listing: Any) -> list[shapes.Label]:

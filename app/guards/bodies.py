@@ -14,7 +14,7 @@ MEGABYTE = 1024**2
 SMALL = 64 * 1024
 SMALL_ROUTES = ("/login", "/logout", "/links/", "/settings", "/api/v1/tokens", "/api/v1/people")
 """Nobody has signed in yet, or a few words are all there is to say."""
-UPLOAD_ROUTES = ("/uploads", "/api/v1/uploads")
+UPLOAD_ROUTES = ("/uploads", "/api/v1/uploads", "/uploads/students", "/api/v1/uploads/students")
 
 
 class BodyRefused(HTTPException):

@@ -19,6 +19,7 @@ from opcod.config import ExperimentConfig
 from opcod.tasks.sources import split_slice
 
 Folders = tuple[Path, ...]
+OUTSIDE = "That lies outside of the folders that may be used here."
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _bounds: ContextVar[Folders | None] = ContextVar("folders that experiments may name files in", default=None)
 
@@ -26,8 +27,8 @@ _bounds: ContextVar[Folders | None] = ContextVar("folders that experiments may n
 def folders_of(settings: Settings) -> Folders | None:
     """The folders that these settings allow; None for all of them."""
     given = tuple(Path(name).expanduser().resolve() for name in settings.roots)
-    if settings.auth == "none":
-        return (settings.domains_folder.resolve(), *given) if given else None
+    if settings.auth == "none" and not given:
+        return None
     return (settings.library_folder.resolve(), settings.runs_folder.resolve(), *given)
 
 
@@ -51,7 +52,15 @@ def faults(config: ExperimentConfig) -> list[Fault]:
         parts = {"train": domain.train, "validation": domain.validation, "test": domain.test}
         named += [(f"domains.{index}.{part}", split_slice(source)[0], False) for part, source in parts.items()]
     outside = [field for field, source, is_model in named if not _allowed(source, folders, is_model=is_model)]
-    return [Fault(field, "That lies outside of the folders that may be used here.", _advice(folders)) for field in outside]
+    return [Fault(field, OUTSIDE, _advice(folders)) for field in outside]
+
+
+def model_faults(model: str, field: str) -> list[Fault]:
+    """One, pointing at `field`, where a student's model lies outside of the bounds."""
+    folders = _bounds.get()
+    if folders is None or _allowed(model, folders, is_model=True):
+        return []
+    return [Fault(field, OUTSIDE, _advice(folders))]
 
 
 def may_read(source: str, *, is_model: bool = False) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import Engine
+from sqlmodel import Session
 
 from app.db import writing
 from app.lifecycle import queue
@@ -18,7 +21,15 @@ def replay(engine: Engine, broker_url: str, exchange_id: int, asked: Asked, *, p
         Invalid: there are no such weights.
         Refused: too many jobs of this person wait.
     """
+    return job(engine, broker_url, lambda session: replays.ask(session, exchange_id, asked, person=person))
+
+
+def job(engine: Engine, broker_url: str, ask: Callable[[Session], int]) -> int:
+    """Have a job done that `ask` puts on the list; returns its number.
+
+    Raises: what `ask` does.
+    """
     with writing(engine) as session:
-        job_id = replays.ask(session, exchange_id, asked, person=person)
+        job_id = ask(session)
     queue.announce_job(engine, broker_url, job_id)
     return job_id

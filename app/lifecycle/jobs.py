@@ -1,4 +1,4 @@
-"""Short work for workers beside training: asked for by somebody who waits, done in minutes, kept with its result.
+"""Work for workers beside training: asked for by somebody, most of it done in minutes, kept with its result.
 
 A job waits in SQL and is held by a lease with a fencing token, as runs are (`app.lifecycle.runs`). One whose worker vanishes,
 or whose process is killed, waits again; that happens `TRIES` times, then it has failed. All functions work in the caller's
@@ -24,6 +24,9 @@ from opcod.plain_text import bounded
 
 JobState = Literal["queued", "running", "completed", "failed", "cancelled"]
 OPEN: tuple[JobState, ...] = ("queued", "running")
+LONG = ("specialist",)
+"""Kinds that take minutes to days; nobody who asked for something short should wait for one."""
+Lane = Literal["short", "long"]
 TRIES = 3
 MOST_WAITING = 20
 """Of one person at once."""
@@ -66,9 +69,12 @@ def create(session: Session, kind: str, *, owner: str, needs: Needs, request: di
     return job
 
 
-def claim(session: Session, *, worker: str, lease_seconds: float, offer: Offer) -> JobClaim | None:
-    """Take the job that has waited longest of those that `offer` fits; None where there is none."""
-    found = session.exec(_next_for(offer).with_for_update(skip_locked=True)).first()
+def claim(session: Session, *, worker: str, lease_seconds: float, offer: Offer, lane: Lane | None = None) -> JobClaim | None:
+    """Take the job that has waited longest of those that `offer` fits, of one `lane` alone if it is given; None where there is none."""
+    waiting = _next_for(offer)
+    if lane is not None:
+        waiting = waiting.where(col(JobRow.kind).in_(LONG) if lane == "long" else col(JobRow.kind).not_in(LONG))
+    found = session.exec(waiting.with_for_update(skip_locked=True)).first()
     if found is None:
         return None
     moment = now()

@@ -1,9 +1,8 @@
-"""What is in the files that students and domains of the library name, looked at when somebody asks."""
+"""What is in the files that domains of the library name, looked at when somebody asks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -16,8 +15,6 @@ from app.guards import roots
 from app.records import queries
 from app.tables import DomainRow, ExperimentRow, RunRow
 from opcod.config import DomainConfig
-from opcod.errors import ModelError
-from opcod.students.references import locate, vocabulary
 from opcod.tasks.inspection import inspect_domain
 
 NEWEST_EXPERIMENTS = 500
@@ -49,34 +46,6 @@ def check_domain(session: Session, domain_id: int) -> shapes.DomainCheck:
             for question in found.sample
         ],
     )
-
-
-def check_student(session: Session, student_id: int, runs_folder: Path) -> shapes.StudentCheck:
-    """Look at the student's folder, if it is one.
-
-    Raises:
-        NotFound
-    """
-    row = queries.student_row(session, student_id)
-    student = shapes.StudentShape.model_validate(row)
-    if row.run_id is not None:
-        student.model = str(runs_folder / row.model)
-    found: dict[str, Any] = {"message": None, "advice": None, "vocabulary": None, "size_bytes": None}
-    if not roots.may_read(student.model, is_model=True):
-        return shapes.StudentCheck(student=student, state="hidden", **found)
-    try:
-        place = Path(locate(student.model))
-        if not place.is_dir():
-            return shapes.StudentCheck(student=student, state="hub", **found)
-        found |= {
-            "vocabulary": vocabulary(student.model),
-            "size_bytes": sum(file.stat().st_size for file in place.iterdir() if file.is_file()),
-        }
-    except ModelError as error:
-        return shapes.StudentCheck(student=student, state="missing", **found | {"message": error.message, "advice": error.advice})
-    except OSError as error:
-        return shapes.StudentCheck(student=student, state="missing", **found | {"message": f"Its folder cannot be read: {error.strerror}."})
-    return shapes.StudentCheck(student=student, state="whole", **found)
 
 
 def runs_of_domain(session: Session, row: DomainRow, limit: int = 20) -> list[shapes.Run]:

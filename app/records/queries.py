@@ -29,7 +29,6 @@ from app.tables import (
     GateDecisionRow,
     MetricRow,
     RunRow,
-    StudentRow,
     TransitionRow,
     UploadRow,
 )
@@ -225,14 +224,6 @@ def checkpoints(session: Session, run_id: int, *, after: int | None = None, limi
     return _page(session, _of_run(CheckpointRow, run_id, after), limit, shapes.CheckpointShape)
 
 
-def students(session: Session, *, before: int | None = None, limit: int = 50) -> shapes.Listing[shapes.StudentShape]:
-    """Known students, newest first. `model` of one that a run trained is relative to the folder of all runs."""
-    rows = select(StudentRow).order_by(col(StudentRow.id).desc())
-    if before is not None:
-        rows = rows.where(col(StudentRow.id) < before)
-    return _page(session, rows, limit, shapes.StudentShape)
-
-
 def domains(session: Session, *, before: int | None = None, limit: int = 50) -> shapes.Listing[shapes.DomainShape]:
     """Known domains, newest first."""
     rows = select(DomainRow).order_by(col(DomainRow.id).desc())
@@ -259,15 +250,6 @@ def domain_row(session: Session, domain_id: int) -> DomainRow:
         NotFound
     """
     return _get(session, DomainRow, domain_id, "domain")
-
-
-def student_row(session: Session, student_id: int) -> StudentRow:
-    """One student as it is stored.
-
-    Raises:
-        NotFound
-    """
-    return _get(session, StudentRow, student_id, "student")
 
 
 def _get(session: Session, table: type[R], key: int, what: str) -> R:

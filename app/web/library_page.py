@@ -1,10 +1,8 @@
-"""What the pages of domains and students show."""
+"""What the pages of domains show."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 from sqlmodel import Session
@@ -13,16 +11,10 @@ from app import shapes
 from app.domains.shapes import Upload
 from app.domains.uploads import of_domains
 from app.records import queries
-from app.records.library_checks import check_domain, check_student, runs_of_domain
+from app.records.library_checks import check_domain, runs_of_domain
 from opcod.config import DomainConfig
 
 PAGE = 50
-STATES: Mapping[str, tuple[str, str, str]] = {
-    "whole": ("Whole", "right", "Its folder has a configuration and weights in safetensors."),
-    "hub": ("On the hub", "", "A worker fetches it when a run needs it."),
-    "missing": ("Not loadable", "wrong", "No run can load it as it is here."),
-    "hidden": ("Not looked at", "", "It lies outside of the folders that this server may look into (OPCOD_ROOTS)."),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +67,6 @@ class DomainPage:
     """Why it was not deleted."""
 
 
-@dataclass(frozen=True, slots=True)
-class StudentLine:
-    """A student and whether its files are there."""
-
-    check: shapes.StudentCheck
-    word: str
-    tone: str
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True)
-class StudentsList:
-    """Students that experiments named or runs made."""
-
-    lines: tuple[StudentLine, ...]
-    before: int | None
-    next_before: str | None
-
-
 def domains_list(session: Session, *, before: int | None = None) -> DomainsList:
     """The newest domains; `before` pages to older ones."""
     listing = queries.domains(session, before=before, limit=PAGE)
@@ -117,13 +90,6 @@ def domain_page(session: Session, domain_id: int, refusal: str = "") -> DomainPa
         text = yaml.safe_dump({"domains": [kept]}, sort_keys=False, allow_unicode=True)
     cards = tuple(SplitCard(split, split_bars(split)) for split in check.splits)
     return DomainPage(check, cards, tuple(runs_of_domain(session, row)), upload, text, refusal)
-
-
-def students_list(session: Session, runs_folder: Path, *, before: int | None = None) -> StudentsList:
-    """The newest students; `before` pages to older ones."""
-    listing = queries.students(session, before=before, limit=PAGE)
-    checks = [check_student(session, student.id, runs_folder) for student in listing.items]
-    return StudentsList(tuple(StudentLine(check, *STATES[check.state]) for check in checks), before, listing.next_cursor)
 
 
 def split_bars(split: shapes.SplitShape) -> tuple[AnswerBar, ...]:

@@ -1,4 +1,4 @@
-"""Domains and students: what experiments may name, and what is in their files."""
+"""Domains: what experiments may name, and what is in their files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from app.api.dependencies import CurrentSettings, Reader
 from app.templating import render
 from app.web.exchange_filters import whole
-from app.web.library_page import domain_page, domains_list, students_list
+from app.web.library_page import domain_page, domains_list
 from app.web.upload_page import uploads_box
 
 router = APIRouter()
@@ -25,9 +25,3 @@ def domains(request: Request, session: Reader, settings: CurrentSettings, before
 def domain(request: Request, domain_id: int, session: Reader) -> Response:
     """One domain, its files read now."""
     return render(request, "pages/domain.html", page=domain_page(session, domain_id))
-
-
-@router.get("/students")
-def students(request: Request, session: Reader, settings: CurrentSettings, before: str = "") -> Response:
-    """The list of students."""
-    return render(request, "pages/students.html", page=students_list(session, settings.runs_folder, before=whole(before)))

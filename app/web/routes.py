@@ -12,6 +12,7 @@ from app.templating import render
 from app.web import (
     access_routes,
     api_page,
+    chat_routes,
     compare_routes,
     inspect_routes,
     launch_routes,
@@ -21,7 +22,9 @@ from app.web import (
     replay_routes,
     run_routes,
     settings_routes,
+    specialist_routes,
     storage_routes,
+    students_routes,
     sweep_routes,
     upload_routes,
 )
@@ -39,6 +42,9 @@ router.include_router(sweep_routes.router)
 router.include_router(compare_routes.router)
 router.include_router(library_routes.router)
 router.include_router(upload_routes.router)
+router.include_router(students_routes.router)
+router.include_router(specialist_routes.router)
+router.include_router(chat_routes.router)
 router.include_router(replay_routes.router)
 router.include_router(api_page.router)
 router.include_router(access_routes.router)

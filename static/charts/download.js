@@ -22,8 +22,11 @@ const cell = (value) => {
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 };
 
-export function csv(panel, run, api) {
-  const name = `run-${run}-${panel.kind.replaceAll("/", "-")}.csv`;
+// `of` is a run's number, or the name of what else is drawn.
+const named = (of) => (/^\d/.test(of) ? `run-${of}` : of);
+
+export function csv(panel, of, api) {
+  const name = `${named(of)}-${panel.kind.replaceAll("/", "-")}.csv`;
   const metrics = panel.spec?.metrics?.(panel.desk) ?? [];
   if (!metrics.length) {
     saveBlob(name, new Blob([panel.table().map((row) => row.map(cell).join(",")).join("\r\n"), "\r\n"], { type: "text/csv" }));
@@ -34,7 +37,7 @@ export function csv(panel, run, api) {
   save(name, `${api}/metrics/export?${query}`);
 }
 
-export function png(panel, run) {
+export function png(panel, of) {
   const plot = panel.plot.ctx.canvas;
   const ratio = devicePixelRatio;
   const entries = panel.entries().filter((one) => !panel.hidden(one.label));
@@ -53,7 +56,7 @@ export function png(panel, run) {
   const wide = ctx.measureText(panel.title).width;
   ctx.fillStyle = colour("ink-3");
   ctx.font = `${11 * ratio}px system-ui, sans-serif`;
-  ctx.fillText(`${panel.figure.querySelector(".aside").textContent} · run ${run}`, margin + wide + 10 * ratio, 21 * ratio);
+  ctx.fillText(`${panel.figure.querySelector(".aside").textContent} · ${named(of).replace("-", " ")}`, margin + wide + 10 * ratio, 21 * ratio);
   ctx.drawImage(plot, margin, 36 * ratio);
   rows.forEach((row, index) => {
     const y = 36 * ratio + plot.height + (14 + 22 * index) * ratio;
@@ -69,7 +72,7 @@ export function png(panel, run) {
       ctx.fillText(one.label, margin + x + 28 * ratio, y);
     }
   });
-  canvas.toBlob((blob) => saveBlob(`run-${run}-${panel.kind.replaceAll("/", "-")}.png`, blob), "image/png");
+  canvas.toBlob((blob) => saveBlob(`${named(of)}-${panel.kind.replaceAll("/", "-")}.png`, blob), "image/png");
 }
 
 function layout(entries, ctx, width, ratio) {

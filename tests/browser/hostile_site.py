@@ -30,6 +30,7 @@ from app.tables import (
     JobRow,
     NoticeRow,
     RunRow,
+    StudentRow,
     SweepPointRow,
     SweepRow,
     TransitionRow,
@@ -64,6 +65,7 @@ class Seeded:
     sweep: int
     preflights: tuple[int, ...]
     """One that found something, and one that failed."""
+    specialist: int
     mark: str
     """Of a session of the admin's."""
 
@@ -93,11 +95,16 @@ class Seeder:
             session.add_all(jobs)
             session.flush()
             preflights = tuple(job.id or 0 for job in jobs)
+            specialist = self._specialist()
+            session.add(specialist)
+            session.flush()
             exchanges = session.exec(select(ExchangeRow.id).where(ExchangeRow.run_id == page_run).order_by(col(ExchangeRow.id))).all()
             mark, _ = sessions.open_session(session, self._settings, self._person.id or 0, address="127.0.0.1", agent="Chrome")
         self._store.put_bytes("\n".join(self._texts).encode(), f"{folder}/{logs.part_path(0)}")
         self._upload()
-        return Seeded(list_run, page_run, tuple(one or 0 for one in exchanges), archive, named, sweep.id, preflights, mark)
+        return Seeded(
+            list_run, page_run, tuple(one or 0 for one in exchanges), archive, named, sweep.id, preflights, specialist.id or 0, mark
+        )
 
     def _part(self, number: int, most: int) -> str:
         """Text `number`, going round, as long as the service lets such a text become."""
@@ -179,6 +186,31 @@ class Seeder:
                 yield WebhookRow(id=hook, owner=self._person.name, url=text[:2_000], events=["run.failed"], sealed_secret="")
             yield DeliveryRow(id=number + 1, webhook_id=hook, event="run.failed", body={}, tries=1, next_try_at=None)
             yield DeliveryTryRow(delivery_id=number + 1, status=500, seconds=0.1, answer=text[:500])
+            yield StudentRow(name=f"brought-{number}", model=text[:500], native_domain=text[:64], owner=text[:64])
+        for first in range(0, len(self._texts), SAMPLES):
+            yield self._chat(first)
+
+    def _chat(self, first: int) -> JobRow:
+        """Asked and answered in the texts from `first` on."""
+        texts = self._texts[first : first + SAMPLES]
+        said = [{"text": text[:20_000], "tokens": 1, "truncated": True, "correct": False, "extracted": text[:1_000]} for text in texts]
+        request = {
+            "students": [{"student_id": 1, "name": "s", "model": texts[0][:500]}], "question": texts[0][:20_000], "system": texts[0][:500],
+            "domain": "densities", "question_id": texts[0][:500], "answer": texts[0][:1_000], "temperature": 1.0, "top_p": 1.0,
+            "max_tokens": 1, "samples": len(said), "seed": 0,
+        }  # fmt: skip
+        result = {"answers": [{"samples": said, "prompt_tokens": 1, "seconds": 1.0}]}
+        return JobRow(kind="chat", owner=texts[0][:64], state="completed", request=request, result=result)
+
+    def _specialist(self) -> JobRow:
+        """A fine-tuning that failed, with all texts in its log."""
+        domain = {"name": "d", **dict.fromkeys(("train", "validation", "test"), "demo:densities:train")}
+        request = {"name": "s", "config": {"model": self._part(0, 500) or "m", "domains": [domain]}}
+        log = [{"at": now().isoformat(), "text": text[:500]} for text in self._texts]
+        result = {"phase": self._part(3, 200), "log": log}
+        row = JobRow(kind="specialist", owner=self._part(4, 64), worker=self._part(5, 60), state="failed", request=request, result=result)
+        row.error_kind, row.error_message, row.error_advice = "data", self._part(1, 2_000), self._part(2, 2_000)
+        return row
 
 
 def _example(text: str) -> Example:
@@ -221,6 +253,8 @@ def _found(examples: list[Example]) -> dict[str, Any]:
     ).model_dump(mode="json")
 
 
+SAMPLES = 16
+"""Answers of a chat."""
 HOOKED = 5
 """Deliveries of a webhook that its page shows."""
 
@@ -264,7 +298,9 @@ def addresses(seeded: Seeded, asked: Sequence[str]) -> Iterator[tuple[str, str]]
     compared = ",".join(map(str, seeded.named_runs[:50]))
     yield from (("comparison", f"/compare?runs={compared}&by={by}") for by in ("configuration", "run"))
     yield "report", f"/runs/{seeded.list_run}/report?compare={','.join(map(str, seeded.named_runs[:20]))}"
-    yield from ((path.strip("/"), path) for path in ("/domains", "/domains/1", "/uploads/1", "/students"))
+    yield from ((path.strip("/"), path) for path in ("/domains", "/domains/1", "/uploads/1", "/students", "/chats"))
+    yield from (("student", path) for path in ("/students/5", "/students/choices", "/specialists/new"))
+    yield "specialist", f"/specialists/{seeded.specialist}"
     yield from (("preflight", f"/preflights/{job}") for job in seeded.preflights)
     yield "preflights", "/preflights"
     for tab in ("", "/tokens", "/webhooks", "/people", "/audit", "/studio"):

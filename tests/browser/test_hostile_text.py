@@ -149,7 +149,7 @@ def test_no_page_does_what_a_text_says(go_through: Callable[[Sequence[str], Sequ
     assert {place: names for place, names in missing.items() if names} == {}
 
 
-EVERY_ONE = ("runs", "exchanges", "exchange", "queue", "workers", "sweeps", "sweep", "settings/people")
+EVERY_ONE = ("runs", "exchanges", "exchange", "queue", "workers", "sweeps", "sweep", "settings/people", "chats", "specialist")
 """Places that show each text: were it not there, it would not have been tried."""
 
 

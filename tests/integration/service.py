@@ -27,8 +27,9 @@ def make_data(folder: Path) -> dict[str, Any]:
     for name in ("one", "two"):
         model = folder / name
         model.mkdir()
-        (model / "config.json").write_text("{}", encoding="utf-8")
-        (model / "model.safetensors").write_bytes(b"")
+        (model / "config.json").write_text('{"model_type": "letters"}', encoding="utf-8")
+        (model / "tokenizer.json").write_text("{}", encoding="utf-8")
+        (model / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")  # a header without tensors
     return {
         "name": "letters",
         "students": [{"name": "s1", "model": str(folder / "one")}, {"name": "s2", "model": str(folder / "two")}],

@@ -63,7 +63,7 @@ class Studio:
                 jobs.report(session, claim.job_id, claim.token, progress=progress, result=result)
 
         try:
-            result = carry_out(Job(claim.job_id, None, row.request, self.engine, WorkerSettings(home=self.home), tell))
+            result = carry_out(Job(claim.job_id, None, row.request, row.owner, self.engine, WorkerSettings(home=self.home), tell))
         except UserError as error:
             with writing(self.engine) as session:
                 jobs.fail(session, claim.job_id, claim.token, kind=error.kind, message=error.message, advice=error.advice)

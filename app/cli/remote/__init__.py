@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from app.cli.remote import library, records, runs, sweeps, tokens, uploads, webhooks
+from app.cli.remote import library, records, runs, students, sweeps, tokens, uploads, webhooks
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def add_to(cli: typer.Typer) -> None:
             records.compare,
             records.export,
         ),
-        *(library.queue, library.workers, library.domains, uploads.upload, tokens.me),
+        *(library.queue, library.workers, library.domains, uploads.upload, students.specialist, students.chat, tokens.me),
     )
     for verb in verbs:
         cli.command()(verb)

@@ -42,7 +42,7 @@ def list_students(context: typer.Context, limit: Limit = 50, url: Url = DEFAULT_
         "name": lambda student: student.name,
         "model": lambda student: student.model,
         "native domain": lambda student: student.native_domain,
-        "run": lambda student: student.run_id,
+        "from": lambda student: f"run {student.run_id}" if student.run_id else student.origin,
     }
     with Client(url, token=token) as client:
         show_items(client.students(limit=limit), columns, as_json)

@@ -100,6 +100,8 @@ def test_a_run_is_not_started_once_its_files_turned_into_links_outside(
 
 def test_which_folders_are_open(home: Path, tmp_path: Path) -> None:
     assert roots.folders_of(Settings(home=home)) is None
-    assert roots.folders_of(Settings(home=home, roots=(str(tmp_path),))) == (home.resolve() / "library" / "domains", tmp_path.resolve())
+    given = roots.folders_of(Settings(home=home, roots=(str(tmp_path),)))
+    assert given is not None
+    assert set(given) == {tmp_path.resolve(), *((home / own).resolve() for own in ("library", "runs"))}  # what the studio keeps can be used
     opened = roots.folders_of(Settings(home=home, auth="password", roots=(str(tmp_path),)))
     assert opened == (home.resolve() / "library", home.resolve() / "runs", tmp_path.resolve())

@@ -11,7 +11,8 @@ import torch
 
 from opcod.errors import ConfigError, DataError
 from opcod.students.loading import load_student
-from opcod.students.specialist import make_specialist, parse_specialist
+from opcod.students.specialist import make_specialist
+from opcod.students.specialist_config import parse_specialist
 from tests.unit.students.tiny_models import save_model
 
 

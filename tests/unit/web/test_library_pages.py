@@ -12,7 +12,9 @@ from sqlalchemy import Engine
 
 from app.db import reading
 from app.guards.roots import confined
-from app.records.library_checks import check_domain, check_student
+from app.library import students
+from app.records.library_checks import check_domain
+from app.settings import Settings
 from tests.browser.seeding import HOSTILE, Story, queue_run
 from tests.integration.service import make_data
 
@@ -68,15 +70,16 @@ def test_files_outside_of_the_bounds_are_not_looked_at(client: TestClient, engin
     with reading(engine) as session, confined((tmp_path,)):
         check = check_domain(session, domain["id"])
         assert (check.readable_here, check.usable, check.sample, check.splits) == (False, None, [], [])
-        assert check_student(session, student["id"], tmp_path).state == "hidden"
+        settings, row = Settings(home=tmp_path), students.get(session, student["id"])
+        assert students.check(row, settings).state == "hidden"
     with reading(engine) as session, confined((Path(domain["train"]).parent,)):
         assert check_domain(session, domain["id"]).usable
-        assert check_student(session, student["id"], tmp_path).state == "whole"
+        assert students.check(row, settings).state == "whole"
 
 
 def test_students_say_whether_their_files_are_there(client: TestClient, config: dict[str, Any]) -> None:
-    students = listed(client, "students")
-    check = client.get(f"/api/v1/students/{students['student1']['id']}/check").json()
+    student = listed(client, "students")["student1"]
+    check = client.get(f"/api/v1/students/{student['id']}/check").json()
     assert (check["state"], check["vocabulary"] > 10, check["size_bytes"] > 1000) == ("whole", True, True)
     page = client.get("/students").text
     assert "demo:densities" in page

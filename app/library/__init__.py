@@ -1,0 +1,1 @@
+"""What people bring and make beside runs: students registered, copied, uploaded, taught and talked to."""
