@@ -10,12 +10,11 @@ from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
 from app import shapes
-from app.db import writing
-from app.errors import NotFound
 from app.experiments.preflight_shapes import PreflightJob
-from app.lifecycle import jobs, queue, queueing
+from app.lifecycle import asking, jobs, queueing
 from app.lifecycle.jobs import JobState
 from app.records import configurations
+from app.records.jobs_read import error_of, job_of_kind, newest_first
 from app.tables import JobRow
 from opcod.config import ExperimentConfig
 from opcod.preflight.findings import Preflight, PreflightSize
@@ -32,12 +31,14 @@ def start(engine: Engine, broker_url: str, config: ExperimentConfig, size: Prefl
         Refused: its owner has too many jobs that are not done.
     """
     plain = config.model_dump(mode="json")
-    with writing(engine) as session:
-        job = jobs.create(session, KIND, owner=owner, needs=queueing.needs_of(plain), request={"config": plain, "size": size.model_dump()})
+    request = {"config": plain, "size": size.model_dump()}
+
+    def ask(session: Session) -> int:
+        job = jobs.create(session, KIND, owner=owner, needs=queueing.needs_of(plain), request=request)
         assert job.id is not None
-        made = job.id
-    queue.announce_job(engine, broker_url, made)
-    return made
+        return job.id
+
+    return asking.job(engine, broker_url, ask)
 
 
 def read(session: Session, preflight_id: int) -> PreflightJob:
@@ -46,7 +47,7 @@ def read(session: Session, preflight_id: int) -> PreflightJob:
     Raises:
         NotFound
     """
-    job = _get(session, preflight_id)
+    job = job_of_kind(session, KIND, preflight_id)
     doing = str((job.result or {}).get("doing", "")) if job.state == "running" else ""
     found = Preflight.model_validate(job.result) if job.state == "completed" else None
     return _shape(job).model_copy(update={"doing": doing, "found": found})
@@ -54,12 +55,8 @@ def read(session: Session, preflight_id: int) -> PreflightJob:
 
 def listing(session: Session, *, before: int | None = None, limit: int = 50) -> shapes.Listing[PreflightJob]:
     """Pre-flights, newest first, without what they found, which is long."""
-    rows = select(JobRow).options(defer(cast(Any, JobRow.result))).where(col(JobRow.kind) == KIND).order_by(col(JobRow.id).desc())
-    if before is not None:
-        rows = rows.where(col(JobRow.id) < before)
-    found = session.exec(rows.limit(limit + 1)).all()
-    items = [_shape(row) for row in found[:limit]]
-    return shapes.Listing(items=items, next_cursor=str(items[-1].id) if len(found) > limit else None)
+    rows = select(JobRow).options(defer(cast(Any, JobRow.result))).where(col(JobRow.kind) == KIND)
+    return newest_first(session, rows, _shape, before=before, limit=limit)
 
 
 def settings(session: Session, preflight_id: int) -> dict[str, Any]:
@@ -68,7 +65,7 @@ def settings(session: Session, preflight_id: int) -> dict[str, Any]:
     Raises:
         NotFound
     """
-    return dict(_get(session, preflight_id).request["config"])
+    return dict(job_of_kind(session, KIND, preflight_id).request["config"])
 
 
 def newest_of(session: Session, config: ExperimentConfig) -> int | None:
@@ -85,18 +82,8 @@ def same(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
     return one == other
 
 
-def _get(session: Session, preflight_id: int) -> JobRow:
-    job = session.get(JobRow, preflight_id)
-    if job is None or job.kind != KIND:
-        raise NotFound("preflight", preflight_id)
-    return job
-
-
 def _shape(job: JobRow) -> PreflightJob:
     assert job.id is not None
-    error = None
-    if job.error_kind is not None:
-        error = shapes.ErrorShape(kind=job.error_kind, message=job.error_message or "", advice=job.error_advice or "")
     return PreflightJob(
         id=job.id,
         name=job.request["config"]["name"],
@@ -105,7 +92,7 @@ def _shape(job: JobRow) -> PreflightJob:
         progress=job.progress,
         doing="",
         found=None,
-        error=error,
+        error=error_of(job),
         created_at=job.created_at,
         started_at=job.started_at,
         ended_at=job.ended_at,

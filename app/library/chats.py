@@ -16,6 +16,7 @@ from app.library.shapes import Chat
 from app.lifecycle import jobs
 from app.lifecycle.queueing import Needs
 from app.records import queries
+from app.records.jobs_read import error_of, job_of_kind, newest_first
 from app.records.library_checks import domain_config
 from app.settings import Settings
 from app.tables import JobRow
@@ -122,29 +123,19 @@ def chat(session: Session, job_id: int) -> Chat:
     Raises:
         NotFound
     """
-    job = session.get(JobRow, job_id)
-    if job is None or job.kind != KIND:
-        raise NotFound("chat", job_id)
-    return _shape(job)
+    return _shape(job_of_kind(session, KIND, job_id))
 
 
 def listing(session: Session, *, before: int | None = None, limit: int = 50) -> shapes.Listing[Chat]:
     """All of them, the newest first."""
-    rows = select(JobRow).where(col(JobRow.kind) == KIND).order_by(col(JobRow.id).desc())
-    if before is not None:
-        rows = rows.where(col(JobRow.id) < before)
-    found = session.exec(rows.limit(limit + 1)).all()
-    items = [_shape(job) for job in found[:limit]]
-    return shapes.Listing(items=items, next_cursor=str(items[-1].id) if len(found) > limit else None)
+    rows = select(JobRow).where(col(JobRow.kind) == KIND)
+    return newest_first(session, rows, _shape, before=before, limit=limit)
 
 
 def _shape(job: JobRow) -> Chat:
     asked: dict[str, Any] = {"domain": None, "question_id": None, "answer": None} | job.request
-    error = None
-    if job.error_kind is not None:
-        error = shapes.ErrorShape(kind=job.error_kind, message=job.error_message or "", advice=job.error_advice or "")
     return Chat.model_validate(
         {name: value for name, value in asked.items() if name != "verifier"}
         | job.model_dump(include={"id", "owner", "state", "created_at", "ended_at"})
-        | {"answers": (job.result or {}).get("answers", []), "error": error}
+        | {"answers": (job.result or {}).get("answers", []), "error": error_of(job)}
     )

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, select
 
 from app import shapes
-from app.errors import Fault, Invalid, NotFound
+from app.errors import Fault, Invalid
 from app.experiments.experiments import readable
 from app.guards import roots
 from app.library import students
@@ -17,6 +17,7 @@ from app.library.shapes import LossCurve, Specialist
 from app.lifecycle import jobs
 from app.lifecycle.queueing import CPU, GPU, Needs
 from app.records import queries
+from app.records.jobs_read import error_of, job_of_kind, newest_first
 from app.records.library_checks import domain_config
 from app.tables import JobRow
 from opcod.config import LONGEST_SOURCE, DomainConfig, Name
@@ -122,20 +123,13 @@ def specialist(session: Session, job_id: int) -> Specialist:
     Raises:
         NotFound
     """
-    job = session.get(JobRow, job_id)
-    if job is None or job.kind != KIND:
-        raise NotFound("specialist", job_id)
-    return _shape(job)
+    return _shape(job_of_kind(session, KIND, job_id))
 
 
 def listing(session: Session, *, before: int | None = None, limit: int = 50) -> shapes.Listing[Specialist]:
     """All of them, the newest first."""
-    rows = select(JobRow).where(col(JobRow.kind) == KIND).order_by(col(JobRow.id).desc())
-    if before is not None:
-        rows = rows.where(col(JobRow.id) < before)
-    found = session.exec(rows.limit(limit + 1)).all()
-    items = [_shape(job) for job in found[:limit]]
-    return shapes.Listing(items=items, next_cursor=str(items[-1].id) if len(found) > limit else None)
+    rows = select(JobRow).where(col(JobRow.kind) == KIND)
+    return newest_first(session, rows, _shape, before=before, limit=limit)
 
 
 def _shape(job: JobRow) -> Specialist:
@@ -146,14 +140,11 @@ def _shape(job: JobRow) -> Specialist:
     } | (job.result or {})  # fmt: skip
     found.setdefault("curve", LossCurve(width=1, first=[], last=[], mean=[], low=[], high=[]))
     before, after = found["before"], found["after"]
-    error = None
-    if job.error_kind is not None:
-        error = shapes.ErrorShape(kind=job.error_kind, message=job.error_message or "", advice=job.error_advice or "")
     return Specialist.model_validate(
         job.model_dump(include={"id", "owner", "state", "progress", "worker", "created_at", "started_at", "ended_at"})
         | {"name": job.request["name"], "model": config.model, "domain": config.domains[0].name, "learn": config.learn}
         | found
-        | {"change": after["score"] - before["score"] if before and after else None, "error": error}
+        | {"change": after["score"] - before["score"] if before and after else None, "error": error_of(job)}
     )
 
 

@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, select
 
 from app import shapes
-from app.errors import Fault, Invalid, NotFound
+from app.errors import Fault, Invalid
 from app.lifecycle import jobs
 from app.lifecycle.queueing import needs_of
 from app.records.exchange_queries import exchange_row
+from app.records.jobs_read import error_of, job_of_kind, newest_first
 from app.records.queries import run_row
 from app.tables import CheckpointRow, ExchangeRow, ExperimentRow, FeedbackRow, JobRow, RunRow
 
@@ -104,10 +105,7 @@ def replay(session: Session, job_id: int) -> shapes.Replay:
     Raises:
         NotFound
     """
-    job = session.get(JobRow, job_id)
-    if job is None or job.kind != KIND:
-        raise NotFound("replay", job_id)
-    return _shape(job)
+    return _shape(job_of_kind(session, KIND, job_id))
 
 
 def of_exchange(session: Session, exchange_id: int, *, before: int | None = None, limit: int = 50) -> shapes.Listing[shapes.Replay]:
@@ -117,21 +115,14 @@ def of_exchange(session: Session, exchange_id: int, *, before: int | None = None
         NotFound
     """
     exchange_row(session, exchange_id)
-    rows = select(JobRow).where(col(JobRow.exchange_id) == exchange_id, col(JobRow.kind) == KIND).order_by(col(JobRow.id).desc())
-    if before is not None:
-        rows = rows.where(col(JobRow.id) < before)
-    found = session.exec(rows.limit(limit + 1)).all()
-    items = [_shape(job) for job in found[:limit]]
-    return shapes.Listing(items=items, next_cursor=str(items[-1].id) if len(found) > limit else None)
+    rows = select(JobRow).where(col(JobRow.exchange_id) == exchange_id, col(JobRow.kind) == KIND)
+    return newest_first(session, rows, _shape, before=before, limit=limit)
 
 
 def _shape(job: JobRow) -> shapes.Replay:
     asked, result = Asked.model_validate(job.request), job.result or {}
     arms = [shapes.ReplayArm.model_validate(arm) for arm in result.get("arms", [])]
     accuracies = {arm.name: arm.accuracy for arm in arms}
-    error = None
-    if job.error_kind is not None:
-        error = shapes.ErrorShape(kind=job.error_kind, message=job.error_message or "", advice=job.error_advice or "")
     assert job.id is not None
     assert job.exchange_id is not None
     return shapes.Replay(
@@ -145,7 +136,7 @@ def _shape(job: JobRow) -> shapes.Replay:
         arms=arms,
         change=accuracies["edited"] - accuracies.get("recorded", accuracies["question"]) if "edited" in accuracies else None,
         note=result.get("note", ""),
-        error=error,
+        error=error_of(job),
         worker=job.worker,
         created_at=job.created_at,
         started_at=job.started_at,

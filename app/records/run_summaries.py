@@ -15,6 +15,7 @@ from app.experiments.remembered import experiments
 from app.lifecycle.queueing import ORDER, Needs, fits
 from app.lifecycle.statuses import RunStatus
 from app.lifecycle.workers import alive
+from app.records.jobs_read import error_of
 from app.tables import EvaluationRow, GateDecisionRow, RunRow, StepRow, SweepPointRow, WorkerRow
 
 PACE_STEPS = 40
@@ -108,9 +109,6 @@ def _run(
                 steps=row.steps_done.get(student["name"], 0),
             )
         )
-    error = None
-    if row.error_kind is not None:
-        error = shapes.ErrorShape(kind=row.error_kind, message=row.error_message or "", advice=row.error_advice or "")
     return shapes.Run(
         id=row.id,
         experiment_id=row.experiment_id,
@@ -132,7 +130,7 @@ def _run(
         progress=_progress(session, row, config),
         students=students,
         verdict=shapes.VerdictShape(**(row.verdict or {"mutual_improvement": None, "students": dict.fromkeys(names)})),
-        error=error,
+        error=error_of(row),
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
