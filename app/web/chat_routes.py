@@ -45,13 +45,9 @@ def ask(request: Request, engine: CurrentEngine, settings: CurrentSettings, pers
     if new is not None:
         try:
             asking.job(engine, settings.broker_url, lambda session: chats.ask(session, settings, new, person=person.name))
-        except Invalid as error:
+        except (Invalid, NotFound, Refused) as error:
             names = {"students.0": "first", "students.1": "second"}
-            faults = {names.get(path, path): text for path, text in form_faults.of_faults(error.faults).items()}
-        except NotFound as error:
-            faults = {"domain_id": str(error)}
-        except Refused as error:
-            faults = {"": f"{error} {error.advice}"}
+            faults = {names.get(path, path): text for path, text in form_faults.of_error(error).items()}
     if not faults and not wants_fragment(request):
         return go_to(request, "/chats")
     with reading(engine) as session:

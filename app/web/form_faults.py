@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from app.errors import Fault
+from app.errors import Fault, Invalid, NoRoom, NotFound, Refused
 from opcod.config import config_faults
 
 M = TypeVar("M", bound=BaseModel)
@@ -33,6 +33,17 @@ def of_faults(faults: Iterable[Fault]) -> Faults:
         text = f"{fault.message} {fault.advice}".strip()
         found[fault.field] = f"{found[fault.field]} {text}" if fault.field in found else text
     return found
+
+
+def of_error(error: Invalid | NotFound | NoRoom | Refused) -> Faults:
+    """Why the service would not do what a form asks for; what is not there is the domain that it names."""
+    match error:
+        case Invalid():
+            return of_faults(error.faults)
+        case NotFound():
+            return {"domain_id": str(error)}
+        case _:
+            return {"": f"{error} {error.advice}"}
 
 
 def _sentence(message: str) -> str:

@@ -34,12 +34,8 @@ def make(request: Request, engine: CurrentEngine, settings: CurrentSettings, per
         try:
             job_id = asking.job(engine, settings.broker_url, lambda session: specialists.ask(session, asked, person=person.name))
             return go_to(request, f"/specialists/{job_id}")
-        except Invalid as error:
-            faults = form_faults.of_faults(error.faults)
-        except NotFound as error:
-            faults = {"domain_id": str(error)}
-        except Refused as error:
-            faults = {"": f"{error} {error.advice}"}
+        except (Invalid, NotFound, Refused) as error:
+            faults = form_faults.of_error(error)
     template = "partials/specialist_form.html" if wants_fragment(request) else "pages/specialist_new.html"
     with reading(engine) as session:
         return render(request, template, status=422, form=specialist_page.form(session, sent, faults))

@@ -53,10 +53,8 @@ def register(request: Request, engine: CurrentEngine, settings: CurrentSettings,
     if new is not None:
         try:
             return go_to(request, f"/students/{taking.register(engine, settings, new, person=person.name)}")
-        except Invalid as error:
-            faults = form_faults.of_faults(error.faults)
-        except (NoRoom, Refused) as error:
-            faults = {"": f"{error} {error.advice}"}
+        except (Invalid, NoRoom, Refused) as error:
+            faults = form_faults.of_error(error)
     form = StudentForm(sent, faults)
     if wants_fragment(request):
         return render(request, "partials/student_register.html", status=422, form=form)
@@ -86,10 +84,8 @@ def _take(
         try:
             made = taking.upload(engine, settings, named.name, domain or None, files, field="files", person=person)
             return go_to(request, f"/students/{made}")
-        except Invalid as error:
-            faults = form_faults.of_faults(error.faults)
-        except (NoRoom, Refused) as error:
-            faults = {"": f"{error} {error.advice}"}
+        except (Invalid, NoRoom, Refused) as error:
+            faults = form_faults.of_error(error)
     form = StudentForm(sent, faults)
     if wants_fragment(request):
         return render(request, "partials/student_upload.html", status=422, form=form)
@@ -129,10 +125,8 @@ def keep(
     if named is not None:
         try:
             return go_to(request, f"/students/{taking.keep(engine, settings, store, student_id, named.name, person=person.name)}")
-        except Invalid as error:
-            faults = form_faults.of_faults(error.faults)
-        except (NoRoom, Refused) as error:
-            faults = {"": f"{error} {error.advice}"}
+        except (Invalid, NoRoom, Refused) as error:
+            faults = form_faults.of_error(error)
     with reading(engine) as session:
         page = student_page(session, settings, student_id, StudentForm(sent, faults))
         return render(request, "pages/student.html", status=422, page=page)
