@@ -6,7 +6,6 @@ from typing import Any
 
 from app.guards import roots
 from opcod.config import parse_config
-from opcod.errors import ConfigError
 from opcod.preflight.findings import PreflightSize
 from opcod.preflight.look import preflight
 from worker.job import Job
@@ -20,8 +19,7 @@ def carry_out(job: Job) -> dict[str, Any]:
     """
     config = parse_config(job.request["config"])
     with roots.confined(roots.folders_of(job.settings)):
-        for fault in roots.faults(config):
-            raise ConfigError(fault.message, advice=fault.advice, field=fault.field)
+        roots.stay_within(config)
         size = PreflightSize.model_validate(job.request["size"])
         found = preflight(config, size, tell=lambda fraction, doing: job.tell(fraction, {"doing": doing}))
     return found.model_dump(mode="json")

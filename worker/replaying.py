@@ -18,7 +18,7 @@ from app.records.exchange_queries import exchange_row
 from app.records.replays import Asked, kept_text
 from app.tables import CheckpointRow, ExchangeRow, ExperimentRow, FeedbackRow, RunRow
 from opcod.config import ExperimentConfig, parse_config
-from opcod.errors import CheckpointError, ConfigError, DataError
+from opcod.errors import CheckpointError, DataError
 from opcod.evaluation.replay import Context, ask_again, contexts
 from opcod.generation.policy import Policy
 from opcod.plain_text import bounded
@@ -55,8 +55,7 @@ def carry_out(job: Job) -> dict[str, Any]:
     config = parse_config(experiment.config)
     torch.set_num_threads(config.compute.threads or max(1, available_cores() // 2))
     with roots.confined(roots.folders_of(job.settings)):
-        for fault in roots.faults(config):
-            raise ConfigError(fault.message, advice=fault.advice, field=fault.field)
+        roots.stay_within(config)
         question, note = _question(config, exchange)
         artefacts = RunArtefacts(open_store(job.settings), run.folder, job)
         student = _student(config, exchange.tutee, asked, artefacts, checkpoint)

@@ -26,7 +26,7 @@ from app.telemetry import tracing
 from app.telemetry.structured_logs import configure_logging, make_handler
 from app.telemetry.tracing import configure_tracing
 from opcod.config import parse_config
-from opcod.errors import ConfigError, UserError
+from opcod.errors import UserError
 from opcod.sinks import FanOut
 from worker.control import DISK_FULL, LOG_DESCRIPTOR, WORKER_VARIABLE, Assignment, Report, StopRequest, only_writer
 from worker.runner import internal_error
@@ -91,8 +91,7 @@ def _train(assignment: Assignment, stop: StopRequest) -> Literal["completed", "s
     settings = WorkerSettings()
     config = parse_config(assignment.config)
     with roots.confined(roots.folders_of(settings)):
-        for fault in roots.faults(config):  # again: the folders may have changed, and links with them
-            raise ConfigError(fault.message, advice=fault.advice, field=fault.field)
+        roots.stay_within(config)
     ring = partial(live.ring, settings.broker_url, assignment.run_id)
     engine = make_engine(settings.database_url)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from app.errors import Fault
 from app.settings import Settings
 from opcod.config import ExperimentConfig
+from opcod.errors import ConfigError
 from opcod.tasks.sources import split_slice
 
 Folders = tuple[Path, ...]
@@ -53,6 +54,16 @@ def faults(config: ExperimentConfig) -> list[Fault]:
         named += [(f"domains.{index}.{part}", split_slice(source)[0], False) for part, source in parts.items()]
     outside = [field for field, source, is_model in named if not _allowed(source, folders, is_model=is_model)]
     return [Fault(field, OUTSIDE, _advice(folders)) for field in outside]
+
+
+def stay_within(config: ExperimentConfig) -> None:
+    """See, where work begins, that a configuration names nothing outside: folders may have changed since it was taken, and links with them.
+
+    Raises:
+        ConfigError
+    """
+    for fault in faults(config):
+        raise ConfigError(fault.message, advice=fault.advice, field=fault.field)
 
 
 def model_faults(model: str, field: str) -> list[Fault]:
