@@ -151,6 +151,29 @@ def preflight(
 
 
 @app.command()
+def profile(
+    file: Annotated[Path | None, typer.Argument(help="YAML configuration.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Built-in configuration to start from.")] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: `generation.rollouts=4`; may be repeated.")] = None,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Measured steps a student.")] = 3,
+    warmup: Annotated[int, typer.Option(min=0, max=1000, help="Steps before them that are not counted.")] = 1,
+    out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file too.")] = None,
+) -> None:
+    """Run a few real steps and tell where their time and memory go, part by part. Nothing is kept."""
+    from opcod.profiling.profile import profile as run
+    from opcod.profiling.words import tables
+
+    data = _settings(file, preset)
+    for change in changes or ():
+        data = merge(data, parse_change(change))
+    found = run(parse_config(data), steps=steps, warmup=warmup, tell=console.print)
+    for table in tables(found):
+        Console(markup=False, highlight=False).print(table)
+    if out is not None:
+        out.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+@app.command()
 def calibrate(
     out: Annotated[Path | None, typer.Option(help="File to write; default: the package's own measurements.")] = None,
 ) -> None:

@@ -186,9 +186,10 @@ MUTATIONS = [
     Mutation(
         "the moving average is updated before the optimiser's step",
         "opcod/training/update.py",
-        "    norm = learner.optimizer.step()\n    if learner.teacher is not None:\n"
-        "        learner.teacher.update(learner.model)  # after the optimiser's step (method section 10)\n",
-        "    if learner.teacher is not None:\n        learner.teacher.update(learner.model)\n    norm = learner.optimizer.step()\n",
+        "        norm = learner.optimizer.step()\n        if learner.teacher is not None:\n"
+        "            learner.teacher.update(learner.model)  # after the optimiser's step (method section 10)\n",
+        "        if learner.teacher is not None:\n            learner.teacher.update(learner.model)\n"
+        "        norm = learner.optimizer.step()\n",
         f"{DISTILLATION}/test_update.py::test_the_teacher_takes_in_the_weights_that_the_update_made",
     ),
     Mutation(

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from opcod.stopwatch import count
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -29,6 +31,8 @@ class Batch:
     position_ids: Tensor
     responses: Tensor
     response_mask: Tensor
+    tokens: int
+    """Without the padding."""
 
 
 def pad(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *, pad_id: int, device: torch.device) -> Batch:
@@ -48,6 +52,7 @@ def pad(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *,
         position_ids=positions(attention_mask),
         responses=input_ids[:, prompt_width:],
         response_mask=attention_mask[:, prompt_width:].bool(),
+        tokens=sum(map(sum, mask)),
     )
 
 
@@ -62,6 +67,7 @@ def response_logits(model: nn.Module, batch: Batch) -> Tensor:
     The logits at a column predict the column after it, so the response's first token is predicted by
     the prompt's last. No temperature applied.
     """
+    count(batch.tokens, batch.input_ids.numel() - batch.tokens)
     kept = batch.responses.shape[1] + 1
     logits: Tensor = model(
         **supported_arguments(

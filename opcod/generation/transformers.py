@@ -15,6 +15,7 @@ from transformers import DynamicCache, PreTrainedModel
 from opcod.distillation.scoring import positions, supported_arguments
 from opcod.errors import ResourceError
 from opcod.generation.base import Generation, SamplingParams
+from opcod.stopwatch import count, part
 
 COMPACT_AT = 0.125
 """Share of finished rows at which the cache is compacted; appending copies the cache at every step anyway."""
@@ -69,11 +70,20 @@ class TransformersEngine:
         ids = torch.tensor([[self.pad_id] * (width - len(p)) + list(p) for p in prompts], device=device)
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
         cache = DynamicCache(config=self.model.config)
-        logits = self._forward(ids, mask, positions(mask), cache)
+        with part("prefill"):
+            real = sum(map(len, prompts))
+            count(real, ids.numel() - real)
+            logits = self._forward(ids, mask, positions(mask), cache)
         if params.n > 1:
             cache.batch_repeat_interleave(params.n)
             mask = mask.repeat_interleave(params.n, dim=0)
             logits = logits.repeat_interleave(params.n, dim=0)
+        with part("decode"):
+            return self._decode(logits, mask, cache, params, streams)
+
+    def _decode(self, logits: Tensor, mask: Tensor, cache: DynamicCache, params: SamplingParams, streams: Tensor) -> list[Generation]:
+        """Token by token, from the logits [B, V] after the prompts whose mask [B, width] this is."""
+        device = logits.device
         rows = logits.shape[0]
         ends = torch.tensor(self.end_ids, device=device)
         streams = streams.to(device)
@@ -96,6 +106,7 @@ class TransformersEngine:
                 kept = running.nonzero().squeeze(-1)
                 cache.batch_select_indices(kept)
                 live, mask, sampled, running = live[kept], mask[kept], sampled[kept], running[kept]
+            count(alive, len(live) - alive)
             mask = torch.cat([mask, mask.new_ones((len(live), 1))], dim=1)
             logits = self._forward(sampled.unsqueeze(-1), mask, positions(mask)[:, -1:], cache)
         finished = torch.zeros(rows, dtype=torch.bool, device=device)

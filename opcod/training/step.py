@@ -6,7 +6,6 @@ the tutee's process, asked in one batch a step.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -22,6 +21,7 @@ from opcod.generation.base import SamplingParams
 from opcod.generation.policy import Policy, verified
 from opcod.generation.tutoring import Tutor, ask_feedback
 from opcod.seeds import derive_seed
+from opcod.stopwatch import measured, part
 from opcod.tasks.verifiers import Verifier
 from opcod.training.sampler import batch_questions
 from opcod.training.samples import Sample, token_lens
@@ -75,28 +75,30 @@ def run_step(tutee: Tutee, tutoring: Tutoring, *, round: int, step: int, measure
         NumericsError: a loss or gradient is not finite.
         ResourceError: memory ran out.
     """
-    clock = {"start": time.perf_counter()}
     torch.manual_seed(tutee.seed("dropout", step))
-    groups = roll_out(tutee, step)
-    samples = [sample for group in groups for sample in group]
-    clock["rollout"] = time.perf_counter()
-    ask_tutors(tutee, tutoring, samples, step)
-    clock["feedback"] = time.perf_counter()
-    breaks = sample_breaks(tutee, samples, round=round, step=step) if measure_breaks else ()
-    clock["break_rescue"] = time.perf_counter()
+    with measured("step") as measure:
+        with part("rollout"):
+            groups = roll_out(tutee, step)
+        samples = [sample for group in groups for sample in group]
+        with part("feedback"):
+            ask_tutors(tutee, tutoring, samples, step)
+        with part("break_rescue"):
+            breaks = sample_breaks(tutee, samples, round=round, step=step) if measure_breaks else ()
+        with part("update"):
+            reports = _update(tutee, groups)
+        timings = {name: done.seconds for name, done in measure.parts.items()}
+        facts = StepFacts(reports=reports, learning_rate=tutee.learner.optimizer.learning_rate, timings=timings)
+        with part("record"):
+            exchanges = tuple(_exchange(tutee, sample, round, step) for sample in samples)
+        return StepRecord(step=step, exchanges=exchanges, metrics=step_metrics(tutee.name, groups, facts), break_rescue=breaks)
+
+
+def _update(tutee: Tutee, groups: Sequence[Sequence[Sample]]) -> list[UpdateReport]:
     if tutee.config.method.algorithm == "grpo":
-        reports = reinforce_groups(tutee, groups)
-    else:
+        return reinforce_groups(tutee, groups)
+    with part("self_teacher_prompts"):
         show_context(tutee, groups)
-        reports = distill_groups(tutee, groups)
-    clock["update"] = time.perf_counter()
-    facts = StepFacts(reports=reports, learning_rate=tutee.learner.optimizer.learning_rate, clock=clock)
-    return StepRecord(
-        step=step,
-        exchanges=tuple(_exchange(tutee, sample, round, step) for sample in samples),
-        metrics=step_metrics(tutee.name, groups, facts),
-        break_rescue=breaks,
-    )
+    return distill_groups(tutee, groups)
 
 
 def roll_out(tutee: Tutee, step: int) -> list[list[Sample]]:
@@ -107,13 +109,14 @@ def roll_out(tutee: Tutee, step: int) -> list[list[Sample]]:
     params = SamplingParams(generation.max_response_tokens, generation.temperature, generation.top_p, generation.rollouts)
     prompts = [tutee.policy.question_prompt(question) for question in questions]
     answers = tutee.policy.respond(prompts, params, seed=tutee.seed("rollout", step))
-    return [
-        [
-            Sample(question, group, prompt, response, verified(tutee.verifiers[question.domain], question, index, response))
-            for index, response in enumerate(responses)
+    with part("verify"):
+        return [
+            [
+                Sample(question, group, prompt, response, verified(tutee.verifiers[question.domain], question, index, response))
+                for index, response in enumerate(responses)
+            ]
+            for group, (question, prompt, responses) in enumerate(zip(questions, prompts, answers, strict=True))
         ]
-        for group, (question, prompt, responses) in enumerate(zip(questions, prompts, answers, strict=True))
-    ]
 
 
 def ask_tutors(tutee: Tutee, tutoring: Tutoring, samples: Sequence[Sample], step: int) -> None:

@@ -19,11 +19,11 @@ from opcod.types import FeedbackOutcome
 
 @dataclass(frozen=True, slots=True)
 class StepFacts:
-    """What the samples themselves do not tell: the updates made, and when each part of the step ended (seconds)."""
+    """What the samples themselves do not tell: the updates made, and how long each part of the step took (seconds)."""
 
     reports: Sequence[UpdateReport]
     learning_rate: float
-    clock: Mapping[str, float]
+    timings: Mapping[str, float]
 
 
 def step_metrics(student: str, groups: Sequence[Sequence[Sample]], facts: StepFacts) -> dict[str, float]:
@@ -47,7 +47,9 @@ def step_metrics(student: str, groups: Sequence[Sequence[Sample]], facts: StepFa
     }
     for domain in sorted({sample.question.domain for sample in samples}):
         metrics[f"train/accuracy/{domain}"] = fmean(s.rollout.correct for s in samples if s.question.domain == domain)
-    metrics |= _update_metrics(facts.reports) | _teacher_metrics(groups) | _feedback_metrics(samples) | _timings(facts.clock, sum(lengths))
+    metrics |= (
+        _update_metrics(facts.reports) | _teacher_metrics(groups) | _feedback_metrics(samples) | _timings(facts.timings, sum(lengths))
+    )
     return {f"{student}/{name}": value for name, value in metrics.items()}
 
 
@@ -94,10 +96,9 @@ def _feedback_metrics(samples: Sequence[Sample]) -> dict[str, float]:
     return {"feedback/count": float(len(outcomes)), "feedback/reveal_removed_fraction": removed} | sizes | fractions
 
 
-def _timings(clock: Mapping[str, float], rollout_tokens: int) -> dict[str, float]:
-    names, times = list(clock), list(clock.values())
-    spans = {f"timing_s/{name}": max(0.0, end - start) for name, start, end in zip(names[1:], times, times[1:], strict=False)}
-    spans["timing_s/step"] = max(0.0, times[-1] - times[0])
+def _timings(timings: Mapping[str, float], rollout_tokens: int) -> dict[str, float]:
+    spans = {f"timing_s/{name}": seconds for name, seconds in timings.items()}
+    spans["timing_s/step"] = sum(timings.values())
     seconds = spans.get("timing_s/rollout", 0.0)
     if seconds > 0:
         spans["throughput/rollout_tokens_per_s"] = rollout_tokens / seconds

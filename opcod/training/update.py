@@ -21,6 +21,7 @@ from opcod.distillation.lens import TokenView, view_tokens
 from opcod.distillation.loss import aggregate, importance_weights, score_distillation, score_sampled
 from opcod.distillation.scoring import length_groups, pad, response_logits
 from opcod.errors import NumericsError, ResourceError
+from opcod.stopwatch import part
 from opcod.students.ema import ExponentialAverage
 from opcod.training.optimizer import Optimizer
 
@@ -92,26 +93,29 @@ def distill(learner: Learner, batch: Sequence[ScoredResponse], loss: LossConfig,
         device = learner.model.device
         student_batch = pad([one.prompt for one in chosen], responses, pad_id=learner.pad_id, device=device)
         teacher_batch = pad([one.teacher_prompt or () for one in chosen], responses, pad_id=learner.pad_id, device=device)
-        with torch.no_grad():
+        with part("teacher_forward"), torch.no_grad():
             teacher_logits = response_logits(teacher.model, teacher_batch)
-        student_logits = response_logits(learner.model, student_batch)
-        scores = score_distillation(
-            student_logits,
-            teacher_logits,
-            student_batch.responses,
-            temperature=temperature,
-            alpha=loss.alpha,
-            top_k=loss.top_k,
-            tail_bucket=loss.tail_bucket,
-        )
+        with part("student_forward"):
+            student_logits = response_logits(learner.model, student_batch)
+        with part("loss"):
+            scores = score_distillation(
+                student_logits,
+                teacher_logits,
+                student_batch.responses,
+                temperature=temperature,
+                alpha=loss.alpha,
+                top_k=loss.top_k,
+                tail_bucket=loss.tail_bucket,
+            )
         sampled = _as_rows([one.rollout_log_probs for one in chosen], student_batch.response_mask)
         weights = importance_weights(scores.log_probs, sampled, clip=loss.importance_clip)
-        for place, row in enumerate(rows):
-            one = batch[row]
-            if one.alternatives is not None:
-                views[row] = view_tokens(
-                    student_logits[place], teacher_logits[place], one.response, temperature=temperature, alternatives=one.alternatives
-                )
+        with part("token_views"):
+            for place, row in enumerate(rows):
+                one = batch[row]
+                if one.alternatives is not None:
+                    views[row] = view_tokens(
+                        student_logits[place], teacher_logits[place], one.response, temperature=temperature, alternatives=one.alternatives
+                    )
         return scores.divergence, scores.entropy, weights, student_batch.response_mask
 
     lengths = [len(one.teacher_prompt or ()) for one in batch]
@@ -131,7 +135,10 @@ def reinforce(
     def micro(rows: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         chosen = [batch[row] for row in rows]
         padded = pad([one.prompt for one in chosen], [one.response for one in chosen], pad_id=learner.pad_id, device=learner.model.device)
-        log_probs, entropy = score_sampled(response_logits(learner.model, padded), padded.responses, temperature=temperature)
+        with part("student_forward"):
+            logits = response_logits(learner.model, padded)
+        with part("loss"):
+            log_probs, entropy = score_sampled(logits, padded.responses, temperature=temperature)
         mask = padded.response_mask
         sampled = _as_rows([one.rollout_log_probs for one in chosen], mask)
         old = log_probs.detach() if old_log_probs is None else _as_rows([old_log_probs[row] for row in rows], mask)
@@ -178,7 +185,8 @@ def _update(
             weighed = values * weights if weighted else values
             share = aggregate(weighed, mask, how=how, tokens=tokens, sequences=sequences)
             total += _finite(float(share.detach()), learner.optimizer.updates + 1)
-            share.backward()
+            with part("student_backward"):
+                share.backward()
             for place, row in enumerate(rows):
                 statistics[row] = TokenStatistics(
                     *(tuple(column[place, : lengths[row]].detach().tolist()) for column in (values, entropy, weights))
@@ -192,9 +200,10 @@ def _update(
     finally:
         learner.model.train(False)
     rate = learner.optimizer.learning_rate
-    norm = learner.optimizer.step()
-    if learner.teacher is not None:
-        learner.teacher.update(learner.model)  # after the optimiser's step (method section 10)
+    with part("optimizer"):
+        norm = learner.optimizer.step()
+        if learner.teacher is not None:
+            learner.teacher.update(learner.model)  # after the optimiser's step (method section 10)
     return UpdateReport(total, norm, rate, tuple(one for one in statistics if one is not None))
 
 
