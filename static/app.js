@@ -39,6 +39,21 @@ document.addEventListener("click", (event) => {
   if (row && !event.target.closest("a, button, input, select, label") && !getSelection().toString()) location.assign(row.dataset.href);
 });
 
+// A table wider than its box scrolls, by the keyboard too.
+function reachScrollers() {
+  for (const box of document.querySelectorAll(".scroll:not([tabindex]), .scroll[data-wide]")) {
+    const wide = box.scrollWidth > box.clientWidth + 1;
+    if (wide === "wide" in box.dataset) continue;
+    box.toggleAttribute("data-wide", wide);
+    if (wide) box.tabIndex = 0; else box.removeAttribute("tabindex");
+    if (!box.hasAttribute("aria-label")) { box.setAttribute("role", "group"); box.ariaLabel = "Scrolls sideways"; }
+  }
+}
+reachScrollers();
+addEventListener("resize", reachScrollers);
+document.addEventListener("toggle", reachScrollers, true);
+document.addEventListener("htmx:afterSettle", reachScrollers);
+
 // A slash goes to the search; off while typing.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, [contenteditable]")) return;

@@ -1,8 +1,6 @@
-"""What holds for every page: no sideways scrolling on a phone, both themes, explained words, a way past the navigation."""
+"""What holds for every page: both themes, explained words, a way past the navigation. For the rest see test_accessibility.py."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -16,26 +14,6 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def run_id(site: Site) -> int:
     return seed_run(site.engine, Story(name="A run with a rather long name that has to fit onto a narrow screen somehow"))
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1400])
-def test_no_page_scrolls_sideways(page: Page, site: Site, run_id: int, scheme: Literal["light", "dark"], width: int) -> None:
-    page.emulate_media(color_scheme=scheme)
-    page.set_viewport_size({"width": width, "height": 900})
-    for address in (
-        "/",
-        f"/runs/{run_id}",
-        f"/runs/{run_id}/exchanges",
-        "/exchanges/1",
-        "/experiments/new",
-        "/sweeps",
-        "/sweeps/new",
-        "/docs/method",
-    ):
-        page.goto(address)
-        page.wait_for_load_state("load")
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
 
 
 def test_the_theme_is_remembered(page: Page, site: Site) -> None:
