@@ -20,6 +20,8 @@ from app.settings import Settings
 
 PATIENCE_MS = 20_000
 """How long a page may take where other tests keep the cores busy; one that is fast costs nothing of it."""
+LEAVING = ("htmx:sendAbort", "htmx:afterRequest")
+"""What htmx says of a request under way when the page is left; of one that fails it says more."""
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -79,7 +81,7 @@ def page(new_context: Callable[..., BrowserContext], site: Site, expect_console:
     troubles: list[str] = []
 
     def hear(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not any(part in message.text for part in expect_console):
+        if message.type in ("error", "warning") and not any(part in message.text for part in (*LEAVING, *expect_console)):
             troubles.append(message.text)
 
     def refuse(dialog: Dialog) -> None:

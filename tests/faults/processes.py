@@ -28,6 +28,10 @@ class Process:
         variables = dict(entry.partition("=")[::2] for entry in Path(f"/proc/{self.pid}/environ").read_text().split("\0"))
         return Path(variables["OPCOD_HOME"])
 
+    @property
+    def halted(self) -> bool:
+        return _state(Path(f"/proc/{self.pid}")) == "T"
+
     def signal(self, number: int) -> bool:
         """Whether it was there to get it."""
         with suppress(ProcessLookupError):
@@ -47,7 +51,7 @@ def marked(mark: str, *kinds: Kind) -> list[Process]:
         try:
             if needle not in (folder / "environ").read_bytes().split(b"\0"):
                 continue
-            if (folder / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            if _state(folder) == "Z":
                 continue
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except (OSError, IndexError):
@@ -68,6 +72,11 @@ def gpu_memory_held(mark: str) -> list[str]:
     )
     ours = {process.pid for process in marked(mark)}
     return [f"GPU memory held: {line}" for line in told.stdout.splitlines() if line.split(",")[0].strip() in map(str, ours)]
+
+
+def _state(folder: Path) -> str:
+    """The letter by which the kernel tells what the process of this folder of /proc does."""
+    return (folder / "stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
 def _kind(command: str) -> Kind:

@@ -35,7 +35,7 @@ def test_a_disturbed_run_ends_as_one_that_was_left_alone(faults: Sequence[Fault]
     for seed in range(SEED, SEED + 4):
         trial = attempt(stage, faults, reference, seed=seed)
         print(trial)
-        assert trial.problems == []
+        assert not trial.problems, "\n".join(trial.problems)
         faults = faults[len(trial.hits) :]
         if not faults:
             return

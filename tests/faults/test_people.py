@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import signal
+import sqlite3
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from random import Random
 
 import httpx
 import pytest
+from sqlalchemy.engine import make_url
 from sqlmodel import col, select
 
 from app.db import now, reading
@@ -40,21 +44,50 @@ def press_at_once(stage: Stage, run_id: int, wish: str) -> list[httpx.Response]:
         return sorted(people.map(press, range(2)), key=lambda answer: answer.status_code)
 
 
+@contextmanager
+def held_still(stage: Stage, process: Process) -> Iterator[None]:
+    """Halted between two writes: one that is halted within a write keeps everybody else from SQLite."""
+
+    def halted() -> bool:
+        process.signal(signal.SIGSTOP)
+        await_value(lambda: process.halted, seconds=10, what="the process's halt")
+        if can_be_written(stage):
+            return True
+        process.signal(signal.SIGCONT)
+        return False
+
+    try:
+        await_value(halted, seconds=30, what="a moment between two writes")
+        yield
+    finally:
+        process.signal(signal.SIGCONT)
+
+
+def can_be_written(stage: Stage) -> bool:
+    """Whether nobody keeps the write lock of the stage's SQLite file for longer than a write takes."""
+    with closing(sqlite3.connect(make_url(stage.database_url).database or "", timeout=1, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        return True
+
+
 def steps_told(stage: Stage, run_id: int) -> int:
-    """Steps that the run's log tells of, once nothing more comes."""
-    text = ""
-    while True:
+    """Steps that the run's log tells of, once nothing more has come for a while: it goes through a pipe and the worker."""
+    text, since = "", time.monotonic()
+    while time.monotonic() - since < 2:
         before, text = text, str(stage.client.request("GET", f"/runs/{run_id}/logs", params={"limit": 1_000_000})["text"])
-        if text == before:
-            return len(set(STEP.findall(text)))
-        time.sleep(0.3)
+        if text != before:
+            since = time.monotonic()
+        time.sleep(0.2)
+    return len(set(STEP.findall(text)))
 
 
 def halt(stage: Stage, run_id: int, wish: str, wishing: str, halted: str) -> None:
     """Both press while a step is under way; training is held still meanwhile, so that steps can be counted."""
     (training,) = stage.processes("training")
-    training.signal(signal.SIGSTOP)
-    try:
+    with held_still(stage, training):
         done = steps_told(stage, run_id)
         moment = now()
         first, second = press_at_once(stage, run_id, wish)
@@ -63,8 +96,6 @@ def halt(stage: Stage, run_id: int, wish: str, wishing: str, halted: str) -> Non
         assert wishing in second.json()["detail"]
         await_value(lambda: stage.attempts(run_id)[-1].renewed_at > moment, seconds=10, what="the worker's hearing of it")
         time.sleep(0.3)  # it passes the wish on at once
-    finally:
-        training.signal(signal.SIGCONT)
     run = stage.await_run(run_id, lambda run: run.status == halted, f"the run's being {halted}")
     assert sum(run.steps_done.values()) - done in (0, 1)
     with reading(stage.engine) as session:
