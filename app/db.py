@@ -29,6 +29,13 @@ _BUSY_SECONDS = 30
 HUNG_SECONDS = 10
 """PostgreSQL ends a write whose process says nothing for so long: a machine that hangs would keep its rows, a run's among them,
 from whoever is to take over. Shorter than a lease."""
+_APPLICATION = "OPCoD Studio"
+"""What this project's sessions call themselves (PostgreSQL)."""
+_END_HALF_SAID = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND usename = current_user AND application_name = :application"
+    " AND state = 'active' AND wait_event = 'ClientRead' AND state_change < clock_timestamp() - make_interval(secs => :seconds)"
+)
 MIGRATION_LOCK = 0x0DC0D
 """Key of the advisory lock that keeps two starting servers from migrating together."""
 
@@ -45,7 +52,8 @@ def make_engine(url: str, *, connections: int = 30) -> Engine:
     """
     pool = {"pool_size": min(10, connections), "max_overflow": max(0, connections - 10)}
     if make_url(url).get_backend_name() != "sqlite":
-        engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, hide_parameters=True, **pool)
+        connect = {"connect_timeout": 5, "application_name": _APPLICATION}
+        engine = create_engine(url, pool_pre_ping=True, connect_args=connect, hide_parameters=True, **pool)
         event.listen(engine, "before_cursor_execute", _make_storable, retval=True)
         event.listen(engine, "handle_error", _tell_as_lost)
         return engine
@@ -119,6 +127,12 @@ def writing(engine: Engine) -> Iterator[Session]:
         if engine.dialect.name == "postgresql":
             session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {HUNG_SECONDS * 1000:d}"))
         yield session
+
+
+def end_hung(session: Session) -> None:
+    """End writes whose machine fell silent in the middle of a statement: until the rest is said, none of PostgreSQL's timeouts counts."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(_END_HALF_SAID, {"application": _APPLICATION, "seconds": HUNG_SECONDS})
 
 
 def insert_into(session: Session, table: type[SQLModel]) -> postgresql.Insert | sqlite.Insert:

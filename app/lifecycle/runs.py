@@ -25,7 +25,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.artefacts.usage import usage
-from app.db import now
+from app.db import end_hung, now
 from app.errors import LONGEST_MESSAGE, Conflict, LeaseLost, NotFound
 from app.lifecycle import queueing
 from app.lifecycle.queueing import PLAIN_CPU, Offer, takeable
@@ -351,6 +351,7 @@ def reap(session: Session, moment: datetime | None = None) -> list[int]:
     row without anything new done fails, with advice, instead of being tried for ever.
     """
     moment = moment or now()
+    end_hung(session)
     _shorten_leases_from_the_future(session, moment)
     lapsed = session.exec(
         select(RunRow).where(col(RunRow.status).in_(HELD), col(RunRow.lease_until) < moment).with_for_update(skip_locked=True)

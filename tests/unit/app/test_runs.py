@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -169,8 +171,14 @@ def test_a_lapsed_lease_queues_the_run_again_and_the_slow_worker_is_fenced_off(e
         assert runs.renew(session, quick).ours
 
 
+QUERY = b"SELECT $1\0"
+HALF_SAID = b"".join([b"P", struct.pack("!I", 4 + 1 + len(QUERY) + 2), b"\0", QUERY, b"\0\0", b"B", struct.pack("!I", 100_000), b"\0\0abc"])
+"""A statement for PostgreSQL to parse, and the beginning of what is to be put into it."""
+
+
+@pytest.mark.parametrize("said", [b"", HALF_SAID], ids=["between two statements", "within a statement"])
 def test_a_worker_that_hangs_in_the_middle_of_a_write_does_not_keep_its_run_from_others(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
     if engine.dialect.name == "sqlite":
         pytest.skip("its processes are on one machine and hang together")
@@ -182,8 +190,11 @@ def test_a_worker_that_hangs_in_the_middle_of_a_write_does_not_keep_its_run_from
         with writing(engine) as session:
             return runs.reap(session)
 
-    with pytest.raises(OperationalError, match="idle-in-transaction"), writing(engine) as hanging:  # noqa: PT012
+    with pytest.raises(OperationalError), writing(engine) as hanging:  # noqa: PT012
         runs.hold(hanging, run_id, claim.token)
+        connection = hanging.connection().connection.driver_connection
+        assert connection is not None
+        os.write(connection.fileno(), said)
         assert reaped() == []
         deadline = time.monotonic() + 20
         while (found := reaped()) != [run_id]:
