@@ -219,11 +219,11 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
     def cell(value: float, limit: float) -> str:
         return f"**{value:.0f}**" if value > limit else f"{value:.0f}"
 
-    heads = [name for result in results for name in (f"{result['settings']['database']}: p50", "p95", "most")]
+    heads = [name for result in results for name in (f"{result['settings']['database']}: p50", "p95", "processor")]
     lines = [f"| ms | {' | '.join(heads)} | HTML, kB | assets, kB |", f"|---|{'--:|' * (len(heads) + 2)}"]
     for kind in results[0]["pages"]:
         ones = [result["pages"][kind] for result in results]
-        cells = [cell(one[name], LIMIT_MS) for one in ones for name in ("p50_ms", "p95_ms", "max_ms")]
+        cells = [cell(one[name], LIMIT_MS) for one in ones for name in ("p50_ms", "p95_ms", "server_cpu_ms")]
         loaded = max(one.get("assets_kb", 0) for one in ones)
         size = max(one["largest_kb"] for one in ones)
         lines.append(f"| {kind} | {' | '.join(cells)} | {size:.0f} | {cell(loaded, LIMIT_KB) if loaded else ''} |")
