@@ -48,6 +48,7 @@ from app.guards.same_site import SameSite
 from app.lifecycle.retention import sweep_deletions_forever
 from app.lifecycle.sweeper import sweep_forever
 from app.live import Bell
+from app.records.digests import digest_forever
 from app.records.exchange_search import index_forever
 from app.settings import Settings, get_settings
 from app.telemetry.health import Pulse
@@ -134,6 +135,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(sweep_deletions_forever(app.state.engine, app.state.store, settings.reap_seconds)),
         asyncio.create_task(deliver_forever(app.state.engine, settings)),
         asyncio.create_task(index_forever(app.state.engine)),
+        asyncio.create_task(digest_forever(app.state.engine)),
         asyncio.create_task(app.state.bell.listen()),
         asyncio.create_task(sweep_forever(app.state.engine, settings.broker_url, settings.reap_seconds, app.state.pulse)),
     ]

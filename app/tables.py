@@ -306,6 +306,20 @@ class StepTallyRow(SQLModel, table=True):
     """When the newest of them was recorded."""
 
 
+class ChartDigestRow(SQLModel, table=True):
+    """What charts of an ended run are drawn from. It counts as long as the run's end is still the same; see `app.records.digests`."""
+
+    __tablename__: ClassVar[str] = "chart_digests"
+    run_id: int = Field(foreign_key="runs.id", primary_key=True)
+    kind: str = Field(primary_key=True)
+    width: int = Field(primary_key=True)
+    """Steps that one entry stands for; 0 where each stands for a round."""
+    name: str = Field(primary_key=True)
+    """Of the metric, or of what histograms are of."""
+    ended_at: datetime = Field(sa_type=UtcDateTime)
+    data: bytes
+
+
 class TokenLensRow(SQLModel, table=True):
     """The rollout of the exchange with the same (run_id, seq), token by token. See `app.records.token_lens`."""
 

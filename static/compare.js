@@ -65,7 +65,7 @@ class Chart {
   size() { return { width: Math.max(120, this.body.clientWidth - 8), height: this.body.clientHeight }; }
 
   async load() {
-    const query = new URLSearchParams({ name: this.figure.dataset.curve, points: this.axis === "step" ? "400" : "1000" });
+    const query = new URLSearchParams({ name: this.figure.dataset.curve, points: this.axis === "step" ? section.dataset.points : "1000" });
     try {
       const answer = await fetch(`${section.dataset.curves}&${query}`);
       if (!answer.ok) throw new Error(String(answer.status));

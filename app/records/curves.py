@@ -9,14 +9,27 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.records.chart_shapes import Curve, Curves
+from app.records.kept_charts import Columns, kept, moment_of
 from app.records.queries import named
 from app.records.windows import Window, steps_done
-from app.tables import MetricRow
+from app.tables import ChartDigestRow, MetricRow
 
 
 def curves(session: Session, run_id: int, names: Sequence[str], window: Window) -> Curves:
     """Curves of these names (``student1/*`` stands for all that begin so), by name."""
     window = window.settled(steps_done(session, run_id))
+    if window.is_whole and (found := kept(session, [run_id], "curve", window.width, named(names, ChartDigestRow.name))):
+        return Curves(width=window.width, items=[_curve(name, Columns.unpack(data)) for (_, name), data in found.items()])
+    return _read(session, run_id, names, window)
+
+
+def _curve(name: str, columns: Columns) -> Curve:
+    one = columns
+    at = [moment_of(moment) for moment in one.at]
+    return Curve(name=name, first=one.first, last=one.last, count=one.count, mean=one.mean, low=one.low, high=one.high, at=at)
+
+
+def _read(session: Session, run_id: int, names: Sequence[str], window: Window) -> Curves:
     row = MetricRow
     value = col(row.value)
     found = session.exec(

@@ -15,7 +15,9 @@ from sqlmodel import Session, col, select
 
 from app.records.comparison import Chosen, choose
 from app.records.comparison_shapes import Overlay, OverlayGroup, OverlayLine, OverlayRun
-from app.tables import EvaluationRow, GateDecisionRow, MetricRow
+from app.records.kept_charts import Columns, kept
+from app.records.windows import grid
+from app.tables import ChartDigestRow, EvaluationRow, GateDecisionRow, MetricRow
 
 Entry = tuple[float, float, float]
 """Mean, low, high."""
@@ -39,15 +41,21 @@ def overlay(session: Session, ids: Sequence[int], name: str, points: int) -> Ove
     if rest == "gate/gap":
         return _overlay(chosen, name, "round", 1, _gaps(session, ids, student))
     last = max((max(row.steps_done.values(), default=0) for row in chosen.rows), default=0)
-    width = max(1, -(-last // points))
+    width = grid(last, points)
     return _overlay(chosen, name, "step", width, _metrics(session, ids, name, width))
 
 
 def _metrics(session: Session, ids: Sequence[int], name: str, width: int) -> Found:
-    value, step = col(MetricRow.value), col(MetricRow.step)
-    rows = select(MetricRow.run_id, step // width, func.avg(value), func.min(value), func.max(value))  # type: ignore[call-overload]
-    rows = rows.where(col(MetricRow.run_id).in_(ids), col(MetricRow.name) == name).group_by(MetricRow.run_id, step // width)
     found: defaultdict[int, dict[int, Entry]] = defaultdict(dict)
+    for (run_id, _), data in kept(session, ids, "curve", width, [col(ChartDigestRow.name) == name]).items():
+        one = Columns.unpack(data)
+        found[run_id] = dict(zip((first // width for first in one.first), zip(one.mean, one.low, one.high, strict=True), strict=True))
+    left = [run_id for run_id in ids if run_id not in found]
+    if not left:
+        return found
+    value, step = col(MetricRow.value), col(MetricRow.step)
+    rows = select(MetricRow.run_id, (step // width).label("place"), func.avg(value), func.min(value), func.max(value))  # type: ignore[call-overload]
+    rows = rows.where(col(MetricRow.run_id).in_(left), col(MetricRow.name) == name).group_by(col(MetricRow.run_id), "place")
     for run_id, place, mean, low, high in session.exec(rows).all():
         found[run_id][int(place)] = (mean, low, high)
     return found

@@ -175,11 +175,11 @@ def metric_rows(run_id: int, names: Sequence[str]) -> SelectOfScalar[MetricRow]:
     return select(MetricRow).where(col(MetricRow.run_id) == run_id, *named(names)).order_by(col(MetricRow.id))
 
 
-def named(names: Sequence[str]) -> list[ColumnElement[bool]]:
+def named(names: Sequence[str], column: Any = MetricRow.name) -> list[ColumnElement[bool]]:
     """Conditions for points of these names; one that ends in ``*`` stands for all that begin so, none at all for every name."""
     exact = [name for name in names if not name.endswith("*")]
-    begins = [col(MetricRow.name).startswith(name[:-1], autoescape=True) for name in names if name.endswith("*")]
-    return [or_(col(MetricRow.name).in_(exact), *begins)] if names else []
+    begins = [col(column).startswith(name[:-1], autoescape=True) for name in names if name.endswith("*")]
+    return [or_(col(column).in_(exact), *begins)] if names else []
 
 
 def newest_arrival(session: Session) -> int:

@@ -15,8 +15,9 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app.records.chart_shapes import Histogram, HistogramBin, Histograms, Quantity, Tallies, Tally
+from app.records.kept_charts import kept
 from app.records.windows import Window, steps_done
-from app.tables import StepTallyRow
+from app.tables import ChartDigestRow, StepTallyRow
 from opcod.events import ExchangeRecorded
 from opcod.types import Exchange, FeedbackOutcome
 
@@ -78,11 +79,15 @@ def _quantities(exchange: Exchange) -> dict[Quantity, float]:
 def tallies(session: Session, run_id: int, window: Window, student: str | None = None) -> Tallies:
     """Exchanges within the window, counted by runs of steps; of every student, or of one."""
     window = window.settled(steps_done(session, run_id))
+    if window.is_whole and student is None and (found := kept(session, [run_id], "tallies", window.width)):
+        return Tallies.model_validate_json(found[run_id, ""])
     return Tallies(width=window.width, items=_counted(session, run_id, window, student, col(StepTallyRow.step) // window.width))
 
 
 def tallies_by_round(session: Session, run_id: int, window: Window, student: str | None = None) -> Tallies:
     """The same, counted by rounds."""
+    if window.is_whole and student is None and (found := kept(session, [run_id], "rounds", 0)):
+        return Tallies.model_validate_json(found[run_id, ""])
     return Tallies(width=0, items=_counted(session, run_id, window, student, col(StepTallyRow.round)))
 
 
@@ -137,6 +142,12 @@ def histograms(session: Session, run_id: int, quantity: Quantity, window: Window
     """How a quantity is spread, by runs of steps; of every student, or of one."""
     row = StepTallyRow
     window = window.settled(steps_done(session, run_id))
+    if (
+        window.is_whole
+        and student is None
+        and (found := kept(session, [run_id], "histograms", window.width, [col(ChartDigestRow.name) == quantity]))
+    ):
+        return Histograms.model_validate_json(found[run_id, quantity])
     rows = select(row.student, row.step, col(row.histograms)[quantity]).where(*_of(run_id, student), *window.conditions(row))
     groups: dict[tuple[str, int], tuple[list[int], dict[str, int]]] = {}
     for tutee, step, counts in session.exec(rows.order_by(col(row.student), col(row.step))).all():

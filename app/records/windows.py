@@ -15,6 +15,10 @@ from sqlmodel import Session, select
 from app.tables import RunRow
 
 LAST = 2**31 - 1
+CURVE_POINTS = 1000
+TALLY_POINTS = 300
+HEAT_POINTS = 120
+"""Entries of a run's charts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,12 @@ class Window:
             return self
         last = newest if self.last is None else min(self.last, newest)
         steps = max(1, last - max(1, self.first) + 1)
-        return replace(self, width=-(-steps // self.points))
+        return replace(self, width=grid(steps, self.points))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it leaves nothing out."""
+        return self.first == 0 and self.last is None
 
     @property
     def begins(self) -> int:
@@ -49,6 +58,11 @@ class Window:
         """For a query of a table with steps."""
         found: list[ColumnElement[bool]] = [row.step >= self.begins] if self.begins > 0 else []
         return [*found, row.step <= self.ends] if self.ends < LAST else found
+
+
+def grid(steps: int, points: int) -> int:
+    """A power of two, so that wide entries are made of narrow ones: the smallest with which `steps` are at most so many entries."""
+    return 1 << (-(-steps // points) - 1).bit_length() if steps > points else 1
 
 
 def steps_done(session: Session, run_id: int) -> int:

@@ -18,12 +18,9 @@ from app.records import queries
 from app.records.chart_shapes import Curves, Histograms, Quantity, Tallies
 from app.records.curves import curves
 from app.records.tallies import histograms, tallies, tallies_by_round
-from app.records.windows import Window
+from app.records.windows import CURVE_POINTS, HEAT_POINTS, TALLY_POINTS, Window
 from app.tables import BreakRescueRow, EvaluationRow, EventRow, GateDecisionRow, RunRow
 
-CURVE_POINTS = 1000
-TALLY_POINTS = 300
-HEAT_POINTS = 120
 MOST_EVENTS = 20_000
 """After so much news the page is told everything again: that is less than looking through all of it."""
 
