@@ -4,25 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
+from app.records import configurations
 from app.tables import ExperimentRow
 
 MOST = 2000
 """Experiments of one database that are remembered; about 10 KB each."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Experiment:
     """What never changes of it."""
 
     preset: str | None
     config: Mapping[str, Any]
     """Not to be changed: others read the same."""
+
+    @cached_property
+    def flat(self) -> Mapping[str, Any]:
+        """Dotted path -> value. Not to be changed either."""
+        return configurations.flat(self.config)
+
+    @cached_property
+    def key(self) -> str:
+        """The same for all experiments of one configuration."""
+        return configurations.key(self.flat)
 
 
 _KNOWN: WeakKeyDictionary[Engine, dict[int, Experiment]] = WeakKeyDictionary()

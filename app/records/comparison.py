@@ -11,14 +11,14 @@ from typing import Any, Literal
 from sqlmodel import Session, col, select
 
 from app import shapes
-from app.db import now
 from app.errors import Fault, Invalid
 from app.experiments.remembered import experiments
 from app.records import configurations
 from app.records.comparison_numbers import numbers
 from app.records.comparison_shapes import ComparedGroup, ComparedRun, ComparedScore, ComparedSetting, Comparison, GroupScore
-from app.records.run_summaries import first_and_newest, summarise
-from app.tables import AttemptRow, EvaluationRow, RunRow
+from app.records.run_numbers import tell
+from app.records.run_summaries import Measured, recorded, summarise
+from app.tables import RunRow
 from opcod.evaluation.pareto import dominates
 
 MOST_RUNS = 50
@@ -80,8 +80,8 @@ def choose(session: Session, ids: Sequence[int]) -> Chosen:
         raise Invalid([Fault("runs", f"There is no run {missing[0]}.", "It may have been deleted; leave it out.")])
     ordered = tuple(rows[number] for number in ids)
     made_from = experiments(session, (row.experiment_id for row in ordered))
-    configs = tuple(configurations.flat(made_from[row.experiment_id].config) for row in ordered)
-    groups = configurations.grouped(configs)
+    configs = tuple(made_from[row.experiment_id].flat for row in ordered)
+    groups = configurations.grouped([made_from[row.experiment_id].key for row in ordered])
     differing = configurations.differing(configs)
     apart = [path for path in differing if configurations.sets_apart(path)]
     labels = [configurations.label(configs[members[0]], apart) for members in groups]
@@ -98,13 +98,13 @@ def comparison(session: Session, ids: Sequence[int], split: Split | None = None)
     chosen = choose(session, ids)
     summaries = {run.id: run for run in summarise(session, chosen.rows)}
     runs = [summaries[number] for number in ids]
-    measured = first_and_newest(session, list(ids))
+    measured = {run_id: found.evaluations for run_id, found in recorded(session, chosen.rows).items()}
     split = split or _split(runs, measured)
     scores = _scores(chosen, runs, measured, split)
     students = list(dict.fromkeys(score.student for score in scores))
     fronts = {student: _front(chosen.ids, [score for score in scores if score.student == student]) for student in students}
     front = _front(chosen.ids, scores)
-    seconds = _wall_seconds(session, ids)
+    told = tell(session, chosen.rows)
     compared = [
         ComparedRun(
             run_id=run.id,
@@ -116,7 +116,7 @@ def comparison(session: Session, ids: Sequence[int], split: Split | None = None)
             seed=chosen.configs[place]["seed"],
             fraction=run.progress.fraction,
             mutual_improvement=run.verdict.mutual_improvement,
-            wall_seconds=seconds.get(run.id),
+            wall_seconds=told[run.id].wall_seconds,
             front=front[run.id],
             fronts={student: fronts[student][run.id] for student in students},
         )
@@ -136,23 +136,21 @@ def comparison(session: Session, ids: Sequence[int], split: Split | None = None)
             for path in chosen.differing
         ],
         scores=scores,
-        numbers=numbers(session, runs, scores, seconds, {path: [one.get(path) for one in chosen.configs] for path in chosen.differing}),
+        numbers=numbers(runs, told, scores, {path: [one.get(path) for one in chosen.configs] for path in chosen.differing}),
         cautions=_cautions(chosen, scores),
     )
 
 
-def _split(runs: Sequence[shapes.Run], measured: Mapping[int, Sequence[EvaluationRow]]) -> Split:
+def _split(runs: Sequence[shapes.Run], measured: Mapping[int, Sequence[Measured]]) -> Split:
     """Test questions where every run that has any score was tested after training; else what all of them have."""
     scored = [run for run in runs if measured.get(run.id)]
     return "test" if scored and all(any(student.scores.final for student in run.students) for run in scored) else "validation"
 
 
-def _scores(
-    chosen: Chosen, runs: Sequence[shapes.Run], measured: Mapping[int, Sequence[EvaluationRow]], split: Split
-) -> list[ComparedScore]:
+def _scores(chosen: Chosen, runs: Sequence[shapes.Run], measured: Mapping[int, Sequence[Measured]], split: Split) -> list[ComparedScore]:
     pairs = dict.fromkeys((student.name, domain) for run in runs for student in run.students for domain in run.domains)
-    first: dict[tuple[int, str, str], EvaluationRow] = {}
-    newest: dict[tuple[int, str, str], EvaluationRow] = {}
+    first: dict[tuple[int, str, str], Measured] = {}
+    newest: dict[tuple[int, str, str], Measured] = {}
     for run in runs:
         for row in measured.get(run.id, ()):
             if row.split == split:
@@ -161,22 +159,18 @@ def _scores(
     for student, domain in pairs:
         keys = [(run.id, student, domain) for run in runs]
         rows = [row for key in keys for row in (first.get(key), newest.get(key)) if row is not None]
-        latest = [_interval(newest.get(key)) for key in keys]
+        latest = [one.interval if (one := newest.get(key)) else None for key in keys]
         found.append(
             ComparedScore(
                 student=student,
                 domain=domain,
                 majority_baseline=rows[0].majority_baseline if rows else None,
-                initial=[_interval(first.get(key)) for key in keys],
+                initial=[one.interval if (one := first.get(key)) else None for key in keys],
                 latest=latest,
                 groups=[_group_score([score for place in members if (score := latest[place])]) for members in chosen.groups],
             )
         )
     return found
-
-
-def _interval(row: EvaluationRow | None) -> shapes.Interval | None:
-    return shapes.Interval.model_validate(row) if row else None
 
 
 def _group_score(scores: Sequence[shapes.Interval]) -> GroupScore | None:
@@ -201,31 +195,23 @@ def _front(run_ids: Sequence[int], scores: Sequence[ComparedScore]) -> dict[int,
     }
 
 
-def _wall_seconds(session: Session, ids: Sequence[int]) -> dict[int, float]:
-    """Run -> how long workers have held it."""
-    seconds: defaultdict[int, float] = defaultdict(float)
-    held = select(AttemptRow.run_id, AttemptRow.started_at, AttemptRow.ended_at).where(col(AttemptRow.run_id).in_(ids))
-    for run_id, started_at, ended_at in session.exec(held).all():
-        seconds[run_id] += ((ended_at or now()) - started_at).total_seconds()
-    return dict(seconds)
-
-
 def _cautions(chosen: Chosen, scores: Sequence[ComparedScore]) -> list[str]:
     """Why the runs' scores may not be comparable."""
     found = []
+    distinct = list({id(config): config for config in chosen.configs}.values())
     for what, key in (("test", "test"), ("validation", "validation")):
         sources: defaultdict[str, set[Any]] = defaultdict(set)
-        for config in chosen.configs:
+        for config in distinct:
             for domain, prefix in _named(config, "domains").items():
                 sources[domain].add(config.get(f"{prefix}.{key}"))
         found += [f"The {what} questions of {domain} are not the same in all runs." for domain, known in sources.items() if len(known) > 1]
     models: defaultdict[str, set[Any]] = defaultdict(set)
-    for config in chosen.configs:
+    for config in distinct:
         for student, prefix in _named(config, "students").items():
             models[student].add(config.get(f"{prefix}.model"))
     found += [f"{student} does not start from the same model in all runs." for student, known in models.items() if len(known) > 1]
     samplers = {
-        tuple(config.get(f"evaluation.{key}") for key in ("samples", "temperature", "top_p", "test_questions")) for config in chosen.configs
+        tuple(config.get(f"evaluation.{key}") for key in ("samples", "temperature", "top_p", "test_questions")) for config in distinct
     }
     if len(samplers) > 1:
         found.append("Answers were not sampled in the same way for all scores (evaluation settings).")

@@ -42,10 +42,15 @@ def _flat(text: str) -> Mapping[str, Any]:
 
 def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """(dotted path, value here, value there) wherever two stored configurations differ."""
-    left, right = flat(here), flat(there)
+    return flat_differences(flat(here), flat(there))
+
+
+def flat_differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The same of flat ones."""
     return [(path, left.get(path), right.get(path)) for path in sorted({*left, *right}) if left.get(path) != right.get(path)]
 
 
+@lru_cache(maxsize=4000)
 def sets_apart(path: str) -> bool:
     """Whether another value of this setting makes another configuration."""
     return not path.startswith(BESIDE)
@@ -53,8 +58,9 @@ def sets_apart(path: str) -> bool:
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Paths of the settings that are not the same everywhere, but for names; those that make other configurations first."""
-    paths = {path for config in configs for path in config if path != "name"}
-    found = [path for path in paths if any(config.get(path, _MISSING) != configs[0].get(path, _MISSING) for config in configs)]
+    distinct = list({id(config): config for config in configs}.values())
+    paths = {path for config in distinct for path in config if path != "name"}
+    found = [path for path in paths if any(config.get(path, _MISSING) != distinct[0].get(path, _MISSING) for config in distinct)]
     return sorted(found, key=lambda path: (not sets_apart(path), path != "method.algorithm", path))
 
 
@@ -63,11 +69,11 @@ def key(config: Mapping[str, Any]) -> str:
     return json.dumps({path: value for path, value in config.items() if sets_apart(path)}, sort_keys=True)
 
 
-def grouped(configs: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """Places of configurations that are the same but for what stands beside, in order of first appearance."""
+def grouped(keys: Sequence[str]) -> list[list[int]]:
+    """Places of configurations whose keys are the same, in order of first appearance."""
     groups: dict[str, list[int]] = {}
-    for place, config in enumerate(configs):
-        groups.setdefault(key(config), []).append(place)
+    for place, one in enumerate(keys):
+        groups.setdefault(one, []).append(place)
     return list(groups.values())
 
 

@@ -22,8 +22,8 @@ from app.lifecycle.statuses import RunStatus
 from app.records import notices, queries
 from app.records.alerts import alerts
 from app.records.chart_shapes import Alert, AlertKind
-from app.records.run_summaries import latest_gates
-from app.tables import GateDecisionRow, RunRow
+from app.records.run_summaries import Gate, recorded
+from app.tables import RunRow
 from app.web.contexts import LIVE, Cast, Verdict, cast_of, hue_of
 from app.web.results import RunResults, run_results
 
@@ -173,8 +173,7 @@ def runs_list(session: Session, chosen: RunsFilter = EVERYTHING) -> RunsList:
         before=chosen.before,
         limit=PAGE,
     )
-    gates = latest_gates(session, [run.id for run in listing.items])
-    lines = tuple(_line(run, gates) for run in listing.items)
+    lines = tuple(run_lines(session, listing.items))
     any_runs = bool(lines) or session.exec(select(col(RunRow.id)).limit(1)).first() is not None
     owners = tuple(session.exec(select(RunRow.owner).distinct().order_by(col(RunRow.owner))).all())
     return RunsList(lines, chosen, statuses, owners, any_runs, listing.next_cursor, usage(session).message, cursor)
@@ -182,8 +181,8 @@ def runs_list(session: Session, chosen: RunsFilter = EVERYTHING) -> RunsList:
 
 def run_lines(session: Session, runs: Sequence[shapes.Run]) -> list[RunLine]:
     """Runs as lines of a list."""
-    gates = latest_gates(session, [run.id for run in runs])
-    return [_line(run, gates) for run in runs]
+    known = recorded(session, runs)
+    return [_line(run, known[run.id].gates) for run in runs]
 
 
 def run_page(session: Session, run_id: int) -> RunPage:
@@ -221,7 +220,7 @@ def run_head(session: Session, run_id: int, *, refused: Conflict | None = None) 
         NotFound
     """
     run = queries.run(session, run_id)
-    line = _line(run, latest_gates(session, [run.id]))
+    line = run_lines(session, [run])[0]
     latest = queries.transitions(session, run_id, newest_first=True, limit=1).items[0]
     return RunHead(
         run=run,
@@ -266,7 +265,7 @@ def get_cast(session: Session, run_id: int) -> Cast:
     return cast_of(experiments(session, [experiment_id])[experiment_id].config)
 
 
-def _line(run: shapes.Run, gates: Mapping[tuple[int, str], GateDecisionRow]) -> RunLine:
+def _line(run: shapes.Run, gates: Mapping[str, Gate]) -> RunLine:
     names = [student.name for student in run.students]
     hues = {name: hue_of(name, names) for name in names}
     students = []
@@ -279,8 +278,7 @@ def _line(run: shapes.Run, gates: Mapping[tuple[int, str], GateDecisionRow]) -> 
             ScoreCell(domain, last.get(domain), last[domain] - first[domain] if again and domain in last and domain in first else None)
             for domain in run.domains
         )
-        gate = gates.get((run.id, student.name))
-        opened = bool(gate.domains) if gate else None
-        students.append(StudentLine(student.name, hues[student.name], student.model, cells, student.gap, opened))
+        gate = gates.get(student.name)
+        students.append(StudentLine(student.name, hues[student.name], student.model, cells, student.gap, gate.open if gate else None))
     verdict = Verdict(run.verdict.mutual_improvement, tuple((name, hue, run.verdict.students.get(name)) for name, hue in hues.items()))
     return RunLine(run, tuple(students), hues.get(run.progress.phase or "", 0), verdict)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from app import shapes
-from app.db import now
 from app.errors import NotFound
+from app.experiments.remembered import experiments
 from app.records import queries
-from app.records.configurations import differences
+from app.records.configurations import differences, flat_differences
 from app.records.paper_figures import reference
+from app.records.run_numbers import tell
+from app.records.run_summaries import Measured, recorded
 from app.records.tallies import OUTCOMES
-from app.tables import AttemptRow, EvaluationRow, ExperimentRow, MetricRow, PhaseRow, StepTallyRow
+from app.tables import MetricRow, PhaseRow, StepTallyRow
 from opcod.config import load_preset, preset_names
 
 EVERYTHING = 100_000
@@ -63,33 +65,31 @@ def report(session: Session, run_id: int, *, compare: Sequence[int] = ()) -> sha
 def table(session: Session, run: shapes.Run, others: Sequence[shapes.Run]) -> shapes.ReportTable:
     """Initial scores of `run`, and the newest of it and of the others, on the split that it has newest scores of."""
     runs = [run, *others]
-    found = {one.id: _evaluations(session, one.id) for one in runs}
+    known = recorded(session, runs)
+    found = {run_id: one.evaluations for run_id, one in known.items()}
     split: Split = "test" if any(score.split == "test" and score.round > 0 for score in found[run.id]) else "validation"
-    configs = {one.id: _config(session, one.experiment_id) for one in runs}
-    pairs = dict.fromkeys(
-        (student["name"], domain["name"])
-        for one in runs
-        for student in configs[one.id]["students"]
-        for domain in configs[one.id]["domains"]
-    )
-    native = {(one["name"], one.get("native_domain")) for one in configs[run.id]["students"]}
+    made_from = experiments(session, (one.experiment_id for one in runs))
+    config = made_from[run.experiment_id].config
+    pairs = dict.fromkeys((student.name, domain) for one in runs for student in one.students for domain in one.domains)
+    native = {(one["name"], one.get("native_domain")) for one in config["students"]}
     scores = []
     for student, domain in pairs:
         mine = [score for score in found[run.id] if _fits(score, student, domain, split)]
         newest = [[score for score in found[one.id] if _fits(score, student, domain, split) and score.round > 0] for one in runs]
         any_one = next((score for part in (mine, *newest) for score in part), None)
-        initial = next((score for score in mine if score.round == 0), None)
         scores.append(
             shapes.ReportScore(
                 student=student,
                 domain=domain,
                 native=(student, domain) in native,
                 majority_baseline=any_one.majority_baseline if any_one else None,
-                initial=_interval(initial),
-                latest=[_interval(part[-1] if part else None) for part in newest],
+                initial=next((score.interval for score in mine if score.round == 0), None),
+                latest=[part[-1].interval if part else None for part in newest],
             )
         )
-    columns = [_column(session, one, configs[run.id], configs[one.id]) for one in runs]
+    told = tell(session, runs)
+    here = made_from[run.experiment_id].flat
+    columns = [_column(one, told[one.id].wall_seconds, here, made_from[one.experiment_id].flat) for one in runs]
     return shapes.ReportTable(split=split, runs=columns, scores=scores)
 
 
@@ -173,40 +173,20 @@ def _step_time(session: Session, run: shapes.Run) -> shapes.ReportStepTime:
     )
 
 
-def _column(session: Session, run: shapes.Run, here: dict[str, Any], there: dict[str, Any]) -> shapes.ReportRun:
-    found = differences(here, there)
+def _column(run: shapes.Run, wall_seconds: float | None, here: Mapping[str, Any], there: Mapping[str, Any]) -> shapes.ReportRun:
+    found = flat_differences(here, there)
     return shapes.ReportRun(
         run_id=run.id,
         name=run.name,
         algorithm=run.algorithm,
         status=run.status,
         mutual_improvement=run.verdict.mutual_improvement,
-        wall_seconds=_wall_seconds(session, run.id),
+        wall_seconds=wall_seconds,
         differences=[
             shapes.SettingDifference(setting=path, here=mine, there=theirs) for path, mine, theirs in found if path not in LEFT_OUT
         ],
     )
 
 
-def _evaluations(session: Session, run_id: int) -> Sequence[EvaluationRow]:
-    rows = select(EvaluationRow).where(col(EvaluationRow.run_id) == run_id).order_by(col(EvaluationRow.round), col(EvaluationRow.id))
-    return session.exec(rows).all()
-
-
-def _fits(score: EvaluationRow, student: str, domain: str, split: Split) -> bool:
+def _fits(score: Measured, student: str, domain: str, split: Split) -> bool:
     return (score.student, score.domain, score.split) == (student, domain, split)
-
-
-def _config(session: Session, experiment_id: int) -> dict[str, Any]:
-    return session.get_one(ExperimentRow, experiment_id).config
-
-
-def _interval(score: EvaluationRow | None) -> shapes.Interval | None:
-    return shapes.Interval.model_validate(score) if score else None
-
-
-def _wall_seconds(session: Session, run_id: int) -> float | None:
-    attempts = session.exec(select(AttemptRow).where(col(AttemptRow.run_id) == run_id)).all()
-    if not attempts:
-        return None
-    return sum(((attempt.ended_at or now()) - attempt.started_at).total_seconds() for attempt in attempts)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import func
@@ -15,6 +16,7 @@ from app.experiments.remembered import experiments
 from app.lifecycle.queueing import ORDER, Needs, fits
 from app.lifecycle.statuses import RunStatus
 from app.lifecycle.workers import alive
+from app.records.ended import Ends, remembered
 from app.records.jobs_read import error_of
 from app.tables import EvaluationRow, GateDecisionRow, RunRow, StepRow, SweepPointRow, WorkerRow
 
@@ -22,12 +24,42 @@ PACE_STEPS = 40
 """Steps from which the time left is judged."""
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """An evaluation of a student."""
+
+    student: str
+    domain: str
+    split: str
+    round: int
+    majority_baseline: float
+    interval: shapes.Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A tutor's newest gate decision; it is open where the tutor may teach any domain."""
+
+    gap: float
+    cognizant: bool
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What lists show of a run besides its row."""
+
+    evaluations: tuple[Measured, ...]
+    """Of each student on each split the first and the newest, in order of arrival: a long run has thousands."""
+    gates: Mapping[str, Gate]
+    """By tutor."""
+
+
 def summarise(session: Session, rows: Sequence[RunRow]) -> list[shapes.Run]:
     """Runs with all that their shape gathers from other tables, in a fixed number of queries."""
     ids = [row.id for row in rows]
     made_from = experiments(session, (row.experiment_id for row in rows))
-    scored = first_and_newest(session, ids)
-    gates = latest_gates(session, ids)
+    known = recorded(session, rows)
     waits = any(row.status == "queued" for row in rows)
     order = select(col(RunRow.id)).where(col(RunRow.status) == "queued").order_by(*ORDER)
     positions = {run_id: place for place, run_id in enumerate(session.exec(order).all(), start=1)} if waits else {}
@@ -40,8 +72,7 @@ def summarise(session: Session, rows: Sequence[RunRow]) -> list[shapes.Run]:
             session,
             row,
             made_from[row.experiment_id].config,
-            scored[row.id or 0],
-            gates,
+            known[row.id or 0],
             positions.get(row.id),
             _waiting_for(row, workers, used),
             swept.get(row.id or 0),
@@ -50,25 +81,40 @@ def summarise(session: Session, rows: Sequence[RunRow]) -> list[shapes.Run]:
     ]
 
 
-def latest_gates(session: Session, run_ids: Sequence[int | None]) -> dict[tuple[int, str], GateDecisionRow]:
-    """(run, tutor) -> its newest gate decision."""
-    newest = select(func.max(col(GateDecisionRow.id))).where(col(GateDecisionRow.run_id).in_(run_ids))
-    newest = newest.group_by(col(GateDecisionRow.run_id), col(GateDecisionRow.tutor))
-    return {
-        (gate.run_id, gate.tutor): gate for gate in session.exec(select(GateDecisionRow).where(col(GateDecisionRow.id).in_(newest))).all()
-    }
+def recorded(session: Session, runs: Iterable[Ends]) -> dict[int, Recorded]:
+    """Run -> its scores and gates as they are now."""
+    return remembered(session, runs, _read)
 
 
-def first_and_newest(session: Session, run_ids: Sequence[int | None]) -> dict[int, list[EvaluationRow]]:
-    """Run -> of each student's evaluations on each split the first and the newest, in order of arrival: a long run has thousands."""
-    first, last = func.min(col(EvaluationRow.id)), func.max(col(EvaluationRow.id))
-    begun = col(EvaluationRow.round) == 0
-    ends = select(first, last).where(col(EvaluationRow.run_id).in_(run_ids))
-    ends = ends.group_by(col(EvaluationRow.run_id), col(EvaluationRow.student), col(EvaluationRow.domain), col(EvaluationRow.split), begun)
+def _read(session: Session, run_ids: Sequence[int]) -> dict[int, Recorded]:
+    scored = _first_and_newest(session, run_ids)
+    gates = _latest_gates(session, run_ids)
+    return {run_id: Recorded(tuple(scored[run_id]), gates[run_id]) for run_id in run_ids}
+
+
+def _latest_gates(session: Session, run_ids: Sequence[int]) -> defaultdict[int, dict[str, Gate]]:
+    row = GateDecisionRow
+    newest = select(func.max(col(row.id))).where(col(row.run_id).in_(run_ids)).group_by(col(row.run_id), col(row.tutor))
+    columns = select(row.run_id, row.tutor, row.gap, row.cognizant, row.domains)  # type: ignore[call-overload]
+    found: defaultdict[int, dict[str, Gate]] = defaultdict(dict)
+    for run_id, tutor, gap, cognizant, domains in session.exec(columns.where(col(row.id).in_(newest))).all():
+        found[run_id][tutor] = Gate(gap, cognizant, bool(domains))
+    return found
+
+
+def _first_and_newest(session: Session, run_ids: Sequence[int]) -> defaultdict[int, list[Measured]]:
+    row = EvaluationRow
+    begun = col(row.round) == 0
+    ends = select(func.min(col(row.id)), func.max(col(row.id))).where(col(row.run_id).in_(run_ids))
+    ends = ends.group_by(col(row.run_id), col(row.student), col(row.domain), col(row.split), begun)
     wanted = {identity for pair in session.exec(ends).all() for identity in pair}
-    found = defaultdict(list)
-    for evaluation in session.exec(select(EvaluationRow).where(col(EvaluationRow.id).in_(wanted)).order_by(col(EvaluationRow.id))).all():
-        found[evaluation.run_id].append(evaluation)
+    columns: Any = (row.run_id, row.student, row.domain, row.split, row.round, row.majority_baseline)
+    interval: Any = (row.score, row.low, row.high, row.questions, row.samples)
+    found: defaultdict[int, list[Measured]] = defaultdict(list)
+    rows = session.exec(select(*columns, *interval).where(col(row.id).in_(wanted)).order_by(col(row.id))).all()
+    for run_id, student, domain, split, number, baseline, score, low, high, questions, samples in rows:
+        measured = shapes.Interval(score=score, low=low, high=high, questions=questions, samples=samples)
+        found[run_id].append(Measured(student, domain, split, number, baseline, measured))
     return found
 
 
@@ -87,8 +133,7 @@ def _run(
     session: Session,
     row: RunRow,
     config: Mapping[str, Any],
-    evaluations: Sequence[EvaluationRow],
-    gates: Mapping[tuple[int, str], GateDecisionRow],
+    known: Recorded,
     position: int | None,
     waiting_for: str | None,
     sweep_id: int | None,
@@ -97,13 +142,13 @@ def _run(
     names = [student["name"] for student in config["students"]]
     students = []
     for student in config["students"]:
-        gate = gates.get((row.id, student["name"]))
+        gate = known.gates.get(student["name"])
         students.append(
             shapes.RunStudent(
                 name=student["name"],
                 model=student["model"],
                 native_domain=student.get("native_domain"),
-                scores=_scores([found for found in evaluations if found.student == student["name"]]),
+                scores=_scores([found for found in known.evaluations if found.student == student["name"]]),
                 gap=gate.gap if gate else None,
                 cognizant=gate.cognizant if gate else None,
                 steps=row.steps_done.get(student["name"], 0),
@@ -137,7 +182,7 @@ def _run(
     )
 
 
-def _scores(evaluations: Sequence[EvaluationRow]) -> shapes.Scores:
+def _scores(evaluations: Sequence[Measured]) -> shapes.Scores:
     """Sort one student's evaluations, given in order of arrival, into what a reader compares."""
     first_validation: dict[str, float] = {}
     last_validation: dict[str, float] = {}
@@ -145,12 +190,12 @@ def _scores(evaluations: Sequence[EvaluationRow]) -> shapes.Scores:
     last_test: dict[str, float] = {}
     for found in evaluations:
         if found.split == "validation":
-            first_validation.setdefault(found.domain, found.score)
-            last_validation[found.domain] = found.score
+            first_validation.setdefault(found.domain, found.interval.score)
+            last_validation[found.domain] = found.interval.score
         elif found.round == 0:
-            first_test[found.domain] = found.score
+            first_test[found.domain] = found.interval.score
         else:
-            last_test[found.domain] = found.score
+            last_test[found.domain] = found.interval.score
     return shapes.Scores(
         initial=first_test or first_validation,
         latest=last_test or last_validation or first_test,

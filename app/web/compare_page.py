@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlencode
 
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
 from app.records import configurations, queries
 from app.records.comparison import MOST_RUNS, comparison, known
 from app.records.comparison_shapes import ComparedRun, Comparison
-from app.shapes import Run
+from app.tables import RunRow
 from app.web.compare_plots import ComparePlane, Scatter, Series, planes, scatter
 
 Grouping = Literal["configuration", "run"]
@@ -177,9 +177,14 @@ class ComparePage:
     planes: tuple[ComparePlane, ...]
     scatter: Scatter | None
     missing: tuple[int, ...]
-    others: tuple[Run, ...]
-    """Newest runs that could be added."""
+    others: tuple[tuple[int, str], ...]
+    """Number and name of the newest runs that could be added."""
     cursor: int
+
+    @property
+    def points(self) -> int:
+        """About how many a curve is drawn with: the more runs there are, the fewer of each can be told apart."""
+        return max(200, 400 - 4 * len(self.asked.runs))
 
     @property
     def live(self) -> bool:
@@ -193,8 +198,7 @@ def compare_page(session: Session, asked: Asked) -> ComparePage:
     there = known(session, asked.runs)
     missing = tuple(number for number in asked.runs if number not in there)
     asked = replace(asked, runs=tuple(number for number in asked.runs if number in there))
-    offered = queries.run_list(session, limit=OFFERED).items
-    others = tuple(run for run in offered if run.id not in there)
+    others = _others(session, there)
     if not asked.runs:
         return ComparePage(asked, None, (), (), (), (), (), (), (), (), (), None, missing, others, cursor)
     found = comparison(session, asked.runs, asked.split or None)  # type: ignore[arg-type]
@@ -223,6 +227,12 @@ def compare_page(session: Session, asked: Asked) -> ComparePage:
         others=others,
         cursor=cursor,
     )
+
+
+def _others(session: Session, there: set[int]) -> tuple[tuple[int, str], ...]:
+    rows = select(col(RunRow.id), RunRow.name).where(col(RunRow.deleted_at).is_(None), col(RunRow.archived).is_(False))
+    newest = session.exec(rows.order_by(col(RunRow.id).desc()).limit(OFFERED)).all()
+    return tuple((key, name) for key, name in newest if key is not None and key not in there)
 
 
 def _series(found: Comparison, by: Grouping) -> tuple[Series, ...]:
