@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 from app import shapes
 from app.errors import NotFound
 from app.records import comments, labels, queries
-from app.records.exchange_queries import ExchangeFilters, page_of_ids
+from app.records.exchange_queries import ExchangeFilters
 from app.records.labels import STAR
 from app.records.page_queries import get_cast
 from app.records.search_terms import pattern
@@ -22,6 +22,7 @@ from app.tables import ExchangeRow, FeedbackRow, TokenLensRow
 from app.web.contexts import Cast
 from app.web.exchange_filters import query_of
 from app.web.marking import BRIEF, Passage, Span, feedback_spans, hit_spans, passage, prompt_spans, question_spans
+from app.web.neighbours import Neighbours, Stretch
 from app.web.rich_text import rich
 from app.web.word_diff import word_diff
 from app.web.words import OUTCOMES
@@ -222,8 +223,10 @@ class ExchangePage:
         return query_of(self.filters, **replace(self.look, **change).pairs) or "?"  # type: ignore[arg-type]
 
 
-def exchange_page(session: Session, exchange_id: int, filters: ExchangeFilters, look: Look = Look()) -> ExchangePage:
-    """One exchange; its neighbours are those of the filtered list.
+def exchange_page(
+    session: Session, exchange_id: int, filters: ExchangeFilters, look: Look = Look(), stretch: Stretch | None = None
+) -> ExchangePage:
+    """One exchange; its neighbours are those of the filtered list, of which `stretch` is known.
 
     Raises:
         NotFound
@@ -237,6 +240,7 @@ def exchange_page(session: Session, exchange_id: int, filters: ExchangeFilters, 
     sought = pattern(terms) if terms else None
     anchors = question_spans(row.question_prompt, said.concept, said.matched_word) if said else []
     siblings = _siblings(session, row)
+    near = Neighbours(session, row.run_id, filters, stretch) if stretch else Neighbours.around(session, row.run_id, filters, exchange_id)
     place = next(index for index, sibling in enumerate(siblings) if sibling.current)
     appearances = _appearances(session, row, cast)
 
@@ -289,10 +293,10 @@ def exchange_page(session: Session, exchange_id: int, filters: ExchangeFilters, 
         options=_options(row, siblings, appearances, look.beside),
         appearances=appearances,
         notes=notes(session, exchange_id),
-        previous=_first(session, row.run_id, filters, after=exchange_id, newest_first=True),
-        next=_first(session, row.run_id, filters, after=exchange_id),
-        question_previous=_question_before(session, row, filters, siblings),
-        question_next=_first(session, row.run_id, filters, after=max(sibling.id for sibling in siblings)),
+        previous=near.before(exchange_id),
+        next=near.after(exchange_id),
+        question_previous=_question_before(session, near, siblings),
+        question_next=near.after(max(sibling.id for sibling in siblings)),
         filters=filters,
         look=look,
         renders=look.raw
@@ -318,18 +322,13 @@ def notes(session: Session, exchange_id: int, error: str = "") -> Notes:
     )
 
 
-def _first(session: Session, run_id: int, filters: ExchangeFilters, *, after: int, newest_first: bool = False) -> int | None:
-    return next(iter(page_of_ids(session, run_id, filters, after=after, newest_first=newest_first, limit=1)), None)
-
-
-def _question_before(session: Session, row: ExchangeRow, filters: ExchangeFilters, siblings: Sequence[Sibling]) -> int | None:
+def _question_before(session: Session, near: Neighbours, siblings: Sequence[Sibling]) -> int | None:
     """The first rollout that fits of the question before this one in the list."""
-    last = _first(session, row.run_id, filters, after=min(sibling.id for sibling in siblings), newest_first=True)
+    last = near.before(min(sibling.id for sibling in siblings))
     before = session.get(ExchangeRow, last) if last is not None else None
     if before is None:
         return None
-    begins = min(sibling.id for sibling in _siblings(session, before))
-    return _first(session, row.run_id, filters, after=begins - 1)
+    return near.after(min(sibling.id for sibling in _siblings(session, before)) - 1)
 
 
 def _columns(*names: str) -> Any:

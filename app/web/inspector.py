@@ -27,6 +27,7 @@ from app.web.contexts import LIVE
 from app.web.exchange_filters import Chip, Choice, Group, chips, groups, query_of
 from app.web.exchange_pages import ExchangePage, Look, exchange_page
 from app.web.marking import Passage, hit_spans, passage
+from app.web.neighbours import Stretch
 
 PAGE = 60
 EXCERPT = 220
@@ -137,13 +138,19 @@ def inspector(
         views=tuple(views.listing(session)),
         hidden=_pairs(replace(filters, search=None)),
         rows=replace(rows, current=shown),
-        exchange=exchange_page(session, shown, filters, look) if shown else None,
+        exchange=exchange_page(session, shown, filters, look, _stretch(rows)) if shown else None,
         first=query_of(filters),
         last=query_of(filters, before=0),
         low=low,
         high=high,
         live=run.status in LIVE,
     )
+
+
+def _stretch(rows: Rows) -> Stretch:
+    """What the list says of what stands next to its exchanges."""
+    ids = [line.id for group in rows.groups for line in group.lines]
+    return Stretch(ids, rows.previous is None, rows.next is None)
 
 
 def bounds(session: Session, run_id: int) -> tuple[int, int]:
