@@ -209,7 +209,13 @@ class FlatEnvironment(Environment):
 def make_environment() -> Environment:
     """The one environment of all pages: autoescape for every template, undefined names are errors."""
     environment = FlatEnvironment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,  # else each include of each row asks the file system whether its template has changed
+        cache_size=-1,
     )
     filters = (algorithm, ticked, shown, percent, signed, number, duration, ago, day, iso, humane, plain, figure, figure_range)
     environment.filters.update({function.__name__: function for function in filters})

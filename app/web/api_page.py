@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
+from markupsafe import Markup
 
-from app.templating import render
+from app.templating import render, render_text
 
 router = APIRouter()
 
@@ -77,15 +79,22 @@ class ApiPage:
     """The whole interface."""
 
     about: tuple[str, ...]
-    groups: tuple[ApiGroup, ...]
+    groups: tuple[tuple[ApiGroup, Markup], ...]
+    """Each with its part of the page."""
     count: int
+
+
+_MADE: WeakKeyDictionary[FastAPI, ApiPage] = WeakKeyDictionary()
+"""It is the same for everybody as long as the application runs, and long."""
 
 
 @router.get("/api/v1/docs")
 def docs(request: Request) -> Response:
     """The interface, described."""
     app: FastAPI = request.app
-    return render(request, "pages/api.html", api=api_page(app.openapi()))
+    if app not in _MADE:
+        _MADE[app] = api_page(app.openapi())
+    return render(request, "pages/api.html", api=_MADE[app])
 
 
 def api_page(schema: Schema) -> ApiPage:
@@ -96,8 +105,9 @@ def api_page(schema: Schema) -> ApiPage:
         for method, operation in item.items():
             groups[operation["tags"][0]].append(_operation(method, path, operation, shapes))
     about = {tag["name"]: tag["description"] for tag in schema["tags"]}
-    made = tuple(ApiGroup(name, about[name], tuple(found)) for name, found in groups.items())
-    return ApiPage(_paragraphs(schema["info"]["description"]), made, sum(len(group.operations) for group in made))
+    made = [ApiGroup(name, about[name], tuple(found)) for name, found in groups.items()]
+    parts = tuple((group, Markup(render_text("partials/api_group.html", group=group))) for group in made)
+    return ApiPage(_paragraphs(schema["info"]["description"]), parts, sum(len(group.operations) for group in made))
 
 
 def _operation(method: str, path: str, operation: Schema, shapes: Schema) -> ApiOperation:
