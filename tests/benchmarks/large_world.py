@@ -22,8 +22,9 @@ from app.experiments.sweep_points import SweepPlan
 from app.experiments.sweep_points import points as points_of
 from app.idempotency import Asked
 from app.lifecycle import workers
+from app.records.digests import digest_next
 from app.records.exchange_search import search_of
-from app.tables import CommentRow, ExchangeLabelRow, ExchangeRow, FeedbackRow, MetricRow, RunRow, StepTallyRow, ViewRow
+from app.tables import CommentRow, ExchangeLabelRow, ExchangeRow, FeedbackRow, MetricRow, RunRow, StepRow, StepTallyRow, ViewRow
 from app.webhooks.tables import DeliveryRow, DeliveryTryRow, WebhookRow
 from tests.browser.seeding import Story, events, feed, seed_run, start_run
 
@@ -64,7 +65,7 @@ class Texts:
 def make_large(engine: Engine, *, exchanges: int, runs: int, points: int, say: Any = print) -> int:
     """Fill the database; returns the run with the exchanges. The search index is filled, too. `points`: of each of a run's two curves.
 
-    Events are left out but for those of the runs' beginnings, since pages read of them the newest only.
+    Of events those of the runs' beginnings are there alone, of steps besides them the last ones: pages read no others.
     """
     algorithms = ("opcod", "sdpo", "grpo", "opcod")
     stories = [
@@ -75,6 +76,7 @@ def make_large(engine: Engine, *, exchanges: int, runs: int, points: int, say: A
     say(f"{runs} runs")
     for run_id in ids:
         _insert(engine, MetricRow, _points(run_id, points))
+        _insert(engine, StepRow, _steps(run_id, points))
         with writing(engine) as session:
             done = {f"student{number}": points for number in (1, 2)}
             session.execute(update(RunRow).where(col(RunRow.id) == run_id).values(steps_done=done, steps_total=2 * points))
@@ -88,6 +90,8 @@ def make_large(engine: Engine, *, exchanges: int, runs: int, points: int, say: A
     say(f"{exchanges} exchanges in run {big}")
     _around(engine, big)
     while search_of(engine).update():
+        pass
+    while digest_next(engine):
         pass
     say("indexed")
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
@@ -151,6 +155,15 @@ def _points(run_id: int, count: int) -> Iterator[dict[str, Any]]:
             value = 1 / (1 + 0.001 * step) + chance.uniform(-0.05, 0.05)
             point = {"run_id": run_id, "seq": 10**9 + step, "name": f"student{student}/train/loss", "step": step}
             yield point | {"round": 1 + step * 10 // (count + 1), "value": value, "at": start + timedelta(seconds=step)}
+
+
+def _steps(run_id: int, count: int) -> Iterator[dict[str, Any]]:
+    """The last ones."""
+    start = now()
+    for step in range(max(1, count - 50), count + 1):
+        for student in (1, 2):
+            key = {"run_id": run_id, "student": f"student{student}", "step": step, "seq": 10**9 + step}
+            yield key | {"round": 1 + step * 10 // (count + 1), "attempt_id": 1, "at": start + timedelta(seconds=step)}
 
 
 def _tallies(run_id: int, exchanges: int) -> Iterator[dict[str, Any]]:

@@ -104,7 +104,7 @@ def addresses(engine: Engine, big: int) -> Addresses:
         "compare 50, by run": compared(50, more="&by=run"),
         "compare 50, scores": compared(50, "/compare/scores"),
         "compare 50, more": compared(50, "/compare/more"),
-        "compare 50, one curve": compared(50, "/api/v1/compare/curves", "&name=student1/train/loss"),
+        "compare 50, one curve": compared(50, "/api/v1/compare/curves", "&name=student1/train/loss&points=200"),
         "exchanges, first": [page],
         "exchanges, last": [f"{page}?before=0"],
         "exchanges, at one": many(lambda: f"{page}?exchange={exchange()}"),
