@@ -79,8 +79,8 @@ MUTATIONS = [
     Mutation(
         "student and teacher are compared at shifted positions",
         "opcod/training/update.py",
-        "teacher_logits = response_logits(teacher.model, teacher_batch)",
-        "teacher_logits = response_logits(teacher.model, teacher_batch).roll(1, dims=1)",
+        "teacher_readout = response_readout(teacher.model, teacher_batch)",
+        "teacher_readout = replace(r := response_readout(teacher.model, teacher_batch), features=r.features.roll(1, dims=0))",
         f"{DISTILLATION}/test_update.py::test_a_self_teacher_with_the_same_weights_and_prompt_has_nothing_to_teach",
     ),
     Mutation(
@@ -259,8 +259,8 @@ MUTATIONS = [
     Mutation(
         "the temperature is left out of the loss",
         "opcod/distillation/loss.py",
-        "_widen(student) / temperature, _widen(teacher) / temperature",
-        "_widen(student), _widen(teacher)",
+        "return wide if temperature == 1 else wide / temperature",
+        "return wide",
         f"{DISTILLATION}/test_loss.py::TestScores::test_equal_the_plain_divergence_whatever_the_chunks",
     ),
     Mutation(

@@ -1,8 +1,8 @@
 """The per-token divergence of paper Eq. 1, as pure tensor functions.
 
 p is the student's distribution, q the self-teacher's. Logits come in already divided by the sampling
-temperature. Two halves (`student_support`, `teacher_on_support`) let a caller throw the teacher's
-logits away before the student's gradient is taken; `jensen_shannon` is both in one.
+temperature. `jensen_shannon` is the plain form; from its parts `opcod.distillation.loss` makes the same a chunk of tokens
+at a time, and throws the logits away in between.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def student_support(logits: Tensor, *, top_k: int | None, tail_bucket: bool) -> 
     if top_k is None or top_k >= logits.shape[-1]:
         return Support(_log_softmax(logits), None)
     top, indices = torch.topk(logits, top_k, dim=-1)
-    return Support(_buckets(top - torch.logsumexp(logits, dim=-1, keepdim=True), tail_bucket), indices)
+    return Support(buckets(top - torch.logsumexp(logits, dim=-1, keepdim=True), tail_bucket), indices)
 
 
 def teacher_on_support(logits: Tensor, indices: Tensor | None, *, tail_bucket: bool) -> Tensor:
@@ -49,7 +49,17 @@ def teacher_on_support(logits: Tensor, indices: Tensor | None, *, tail_bucket: b
     if indices is None:
         return _log_softmax(logits)
     gathered = logits.gather(-1, indices) - torch.logsumexp(logits, dim=-1, keepdim=True)
-    return _buckets(gathered, tail_bucket)
+    return buckets(gathered, tail_bucket)
+
+
+def buckets(log_probs: Tensor, tail_bucket: bool) -> Tensor:
+    """Log-probabilities [..., K] of the top K with their tail [..., K + 1], or renormalised [..., K]."""
+    log_probs = log_probs.clamp(min=LOG_PROBABILITY_FLOOR)
+    log_mass = torch.logsumexp(log_probs, dim=-1, keepdim=True)
+    if not tail_bucket:
+        return log_probs - log_mass
+    tail = torch.log(-torch.expm1(log_mass.clamp(max=TAIL_CEILING)))
+    return torch.cat([log_probs, tail], dim=-1)
 
 
 def divergence_on_support(student_log_probs: Tensor, teacher_log_probs: Tensor, alpha: float) -> Tensor:
@@ -88,15 +98,6 @@ def jensen_shannon(
 
 def _log_softmax(logits: Tensor) -> Tensor:
     return torch.log_softmax(logits, dim=-1).clamp(min=LOG_PROBABILITY_FLOOR)
-
-
-def _buckets(log_probs: Tensor, tail_bucket: bool) -> Tensor:
-    log_probs = log_probs.clamp(min=LOG_PROBABILITY_FLOOR)
-    log_mass = torch.logsumexp(log_probs, dim=-1, keepdim=True)
-    if not tail_bucket:
-        return log_probs - log_mass
-    tail = torch.log(-torch.expm1(log_mass.clamp(max=TAIL_CEILING)))
-    return torch.cat([log_probs, tail], dim=-1)
 
 
 def _kl(p: Tensor, q: Tensor) -> Tensor:

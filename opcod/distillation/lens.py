@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from opcod.distillation.readout import Readout
+
 CHUNK_TOKENS = 256
 """Positions that are widened to fp32 at a time."""
 LOG_FLOOR = -100.0
@@ -35,13 +37,13 @@ class TokenView:
 
 @torch.no_grad()
 def view_tokens(
-    student_logits: Tensor, teacher_logits: Tensor, response: Sequence[int], *, temperature: float, alternatives: int
+    student_readout: Readout, teacher_readout: Readout, response: Sequence[int], *, temperature: float, alternatives: int
 ) -> TokenView:
     """Look at one response.
 
     Args:
-        student_logits: [T', V] with T' >= T, no temperature applied; what lies beyond the response is padding.
-        teacher_logits: [T', V], after the self-teacher's prompt.
+        student_readout: of its T tokens, no temperature applied.
+        teacher_readout: of the same tokens, after the self-teacher's prompt.
         response: T sampled token ids.
         temperature: of the rollout sampler.
         alternatives: how many of each one's most likely next tokens; 0 for none.
@@ -50,9 +52,9 @@ def view_tokens(
     teacher: list[float] = []
     seen: list[tuple[SeenAlternative, ...]] = []
     for start in range(0, len(response), CHUNK_TOKENS):
-        sampled = torch.tensor(response[start : start + CHUNK_TOKENS], device=student_logits.device).unsqueeze(-1)
+        sampled = torch.tensor(response[start : start + CHUNK_TOKENS], device=student_readout.features.device).unsqueeze(-1)
         span = slice(start, start + len(sampled))
-        p, q = (torch.log_softmax(logits[span].float() / temperature, dim=-1) for logits in (student_logits, teacher_logits))
+        p, q = (torch.log_softmax(one.part(span).logits().float() / temperature, dim=-1) for one in (student_readout, teacher_readout))
         student += _rounded(p.gather(-1, sampled).squeeze(-1).clamp(min=LOG_FLOOR), LOG_DECIMALS)
         teacher += _rounded(q.gather(-1, sampled).squeeze(-1).clamp(min=LOG_FLOOR), LOG_DECIMALS)
         seen += _alternatives(p, q, min(alternatives, p.shape[-1]))

@@ -1,28 +1,32 @@
 """The distillation loss of a micro-batch and its statistics (paper Eq. 1, method section 5).
 
-Memory: the student's logits stay in the model's precision, fp32 exists for `CHUNK_TOKENS` positions at a
-time and is recomputed in the backward pass; the teacher's logits are reduced to the student's top K at once.
+Memory: logits are read out a chunk of tokens at a time, reduced to the student's top K at once, and read out again for the
+gradient. Beside weights, their gradients and hidden states there stay a few numbers a token and the buffers of one chunk.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from opcod.distillation.divergence import divergence_on_support, student_support, teacher_on_support
+from opcod.distillation.divergence import buckets, divergence_on_support, jensen_shannon, teacher_on_support
+from opcod.distillation.readout import Readout
 
-CHUNK_TOKENS = 1024
+CHUNK_LOGITS = 2**25
+"""Logits (tokens x vocabulary) of a chunk: 128 MiB in float32."""
+WHOLE_VOCABULARY_COST = 8
+"""Buffers of the chunk's size that the divergence over the whole vocabulary takes where the top K take one."""
 LOG_RATIO_LIMIT = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class TokenScores:
-    """Per-token results of a micro-batch, all [B, T] and in fp32 (fp64 for fp64 logits).
+    """Per-token results, all [N] and in fp32 (fp64 for fp64 logits).
 
     `divergence` and `log_probs` (of the sampled token, at the sampled temperature) carry the student's gradient;
     `entropy` does not.
@@ -34,8 +38,8 @@ class TokenScores:
 
 
 def score_distillation(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
+    student: Readout,
+    teacher: Readout,
     responses: Tensor,
     *,
     temperature: float,
@@ -43,39 +47,27 @@ def score_distillation(
     top_k: int | None,
     tail_bucket: bool,
 ) -> TokenScores:
-    """Divergence of student and teacher at every response position.
+    """Divergence of student and teacher at every response token: that of `jensen_shannon`, with its gradient.
 
     Args:
-        student_logits: [B, T, V], any precision, no temperature applied yet.
-        teacher_logits: [B, T, V], of the same responses after the self-teacher's prompts.
-        responses: [B, T] sampled token ids.
+        student: of N tokens, any precision.
+        teacher: of the same tokens after the self-teacher's prompts.
+        responses: [N] sampled token ids.
         temperature: of the rollout sampler.
         alpha: as `divergence_on_support`.
         top_k: as `student_support`.
         tail_bucket: as `student_support`.
     """
-
-    def chunk(student: Tensor, teacher: Tensor, sampled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        student, teacher = _widen(student) / temperature, _widen(teacher) / temperature
-        support = student_support(student, top_k=top_k, tail_bucket=tail_bucket)
-        reference = teacher_on_support(teacher, support.indices, tail_bucket=tail_bucket)
-        return divergence_on_support(support.log_probs, reference, alpha), *_log_prob_and_entropy(student, sampled)
-
-    parts = [
-        checkpoint(chunk, student_logits[:, span], teacher_logits[:, span].detach(), responses[:, span], use_reentrant=False)
-        for span in _spans(student_logits)
-    ]
-    return TokenScores(*(torch.cat(column, dim=1) for column in zip(*parts, strict=True)))
+    if top_k is not None and top_k >= student.vocabulary:
+        top_k = None
+    how = _Distillation(Readout(teacher.features.detach(), teacher.weight, teacher.bias), alpha, top_k, tail_bucket)
+    divergence, log_probs, entropy = _score(student, responses, temperature, how)
+    return TokenScores(divergence, log_probs, entropy)
 
 
-def score_sampled(logits: Tensor, responses: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
-    """(log-probability, entropy) [B, T] of sampled tokens at the sampled temperature, chunked like the distillation."""
-
-    def chunk(part: Tensor, sampled: Tensor) -> tuple[Tensor, Tensor]:
-        return _log_prob_and_entropy(_widen(part) / temperature, sampled)
-
-    parts = [checkpoint(chunk, logits[:, span], responses[:, span], use_reentrant=False) for span in _spans(logits)]
-    log_probs, entropy = (torch.cat(column, dim=1) for column in zip(*parts, strict=True))
+def score_sampled(student: Readout, responses: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
+    """(log-probability, entropy) [N] of sampled tokens [N] at the sampled temperature, chunked like the distillation."""
+    _, log_probs, entropy = _score(student, responses, temperature, None)
     return log_probs, entropy
 
 
@@ -103,21 +95,166 @@ def aggregate(values: Tensor, mask: Tensor, *, how: Literal["token_mean", "seque
     return (values.sum(-1) / mask.sum(-1).clamp(min=1)).sum() / sequences
 
 
-def _log_prob_and_entropy(logits: Tensor, sampled: Tensor) -> tuple[Tensor, Tensor]:
-    normalizer = torch.logsumexp(logits, dim=-1)
-    log_probs = logits.gather(-1, sampled.unsqueeze(-1)).squeeze(-1) - normalizer
-    with torch.no_grad():
-        expected = (torch.softmax(logits, dim=-1) * logits).sum(-1)
-        entropy = (normalizer - expected).clamp(min=0.0)
-    return log_probs, entropy
+@dataclass(frozen=True, slots=True)
+class _Distillation:
+    teacher: Readout
+    alpha: float
+    top_k: int | None
+    tail_bucket: bool
 
 
-def _widen(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
+def _score(student: Readout, responses: Tensor, temperature: float, how: _Distillation | None) -> Any:
+    return _Scores.apply(student.features, student.weight, student.bias, responses, temperature, how)  # type: ignore[no-untyped-call]
 
 
-def _spans(logits: Tensor) -> Iterator[slice]:
-    rows, length, _ = logits.shape
-    width = max(1, CHUNK_TOKENS // max(1, rows))
-    for start in range(0, length, width):
-        yield slice(start, min(start + width, length))
+class _Scores(torch.autograd.Function):
+    """(divergence, log-probability, entropy), each [N].
+
+    With x the scaled logits and L = logsumexp x, everything depends on x through x_k - L at a few tokens k. So the gradient
+    is the slopes at those k, less their sum times the softmax; slopes are taken in the forward pass, where the teacher is at hand.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        responses: Tensor,
+        temperature: float,
+        how: _Distillation | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        student = Readout(features, weight, bias)
+        parts = []
+        for span in _spans(student, how):
+            x = _scaled(student.part(span), temperature)
+            normalizer, entropy = _normalizer_and_entropy(x)
+            log_probs = x.gather(-1, responses[span].unsqueeze(-1)).squeeze(-1) - normalizer
+            divergence, indices, slopes = torch.zeros_like(entropy), None, None
+            if how is not None and how.top_k is None:
+                divergence = jensen_shannon(x, _scaled(how.teacher.part(span), temperature), alpha=how.alpha, top_k=None)
+            elif how is not None:
+                top, indices = torch.topk(x, how.top_k or 0, dim=-1)
+                del x
+                reference = teacher_on_support(_scaled(how.teacher.part(span), temperature), indices, tail_bucket=how.tail_bucket)
+                divergence, slopes = _divergence_and_slopes(top - normalizer.unsqueeze(-1), reference, how)
+            parts.append((divergence, log_probs, entropy, normalizer, indices, slopes))
+        divergence, log_probs, entropy, normalizer, indices, slopes = (_joined(column) for column in zip(*parts, strict=True))
+        ctx.save_for_backward(features, weight, bias, responses, normalizer, indices, slopes)
+        ctx.temperature = temperature
+        ctx.how = how if how is not None and how.top_k is None else None
+        ctx.mark_non_differentiable(entropy)
+        ctx.set_materialize_grads(False)
+        return divergence, log_probs, entropy
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, by_divergence: Tensor | None, by_log_probs: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        features, weight, bias, responses, normalizer, indices, slopes = ctx.saved_tensors
+        student, how = Readout(features, weight, bias), ctx.how
+        by_features, by_weight, by_bias = ctx.needs_input_grad[:3]
+        spans = [*_spans(student, how)]
+        for_features = torch.empty_like(features) if by_features else None
+        for_weight = _LongSum(weight, len(spans)) if by_weight else None
+        for_bias = _LongSum(bias, len(spans)) if by_bias else None
+        for span in spans:
+            x = _scaled(student.part(span), ctx.temperature)
+            pulls = []  # (tokens [C, k], slopes [C, k]) of x_k - L
+            if by_divergence is not None and slopes is not None:
+                pulls.append((indices[span], slopes[span] * by_divergence[span].unsqueeze(-1)))
+            if by_log_probs is not None:
+                pulls.append((responses[span].unsqueeze(-1), by_log_probs[span].unsqueeze(-1)))
+            by_logits = torch.exp(x - normalizer[span].unsqueeze(-1)).mul_(_minus_total(pulls, x))
+            for tokens, values in pulls:
+                by_logits.scatter_add_(-1, tokens, values)
+            if by_divergence is not None and how is not None:
+                by_logits += _whole_slopes(x, _scaled(how.teacher.part(span), ctx.temperature), how.alpha, by_divergence[span])
+            del x
+            by_logits = by_logits.div_(ctx.temperature).to(features.dtype)
+            if for_features is not None:
+                for_features[span] = by_logits if weight is None else by_logits @ weight
+            if for_weight is not None:
+                for_weight.next().addmm_(by_logits.T, features[span])
+            if for_bias is not None:
+                for_bias.next().add_(by_logits.sum(0))
+        weight_gradient = None if for_weight is None else for_weight.total()
+        return for_features, weight_gradient, None if for_bias is None else for_bias.total(), None, None, None
+
+
+class _LongSum:
+    """A sum of `terms` terms. In half precision a long one loses much of what comes late, so it is then a sum of shorter sums."""
+
+    def __init__(self, like: Tensor, terms: int) -> None:
+        self._sum = torch.zeros_like(like)
+        short = terms < 3 or like.dtype in (torch.float32, torch.float64)
+        self._part = None if short else torch.zeros_like(like)
+        self._length = math.isqrt(terms)
+        self._terms = 0
+
+    def next(self) -> Tensor:
+        """To which the next term is to be added."""
+        if self._part is None:
+            return self._sum
+        if self._terms == self._length:
+            self._sum += self._part
+            self._part.zero_()
+            self._terms = 0
+        self._terms += 1
+        return self._part
+
+    def total(self) -> Tensor:
+        return self._sum if self._part is None else self._sum.add_(self._part)
+
+
+def _spans(student: Readout, how: _Distillation | None) -> Iterator[slice]:
+    tokens = CHUNK_LOGITS // student.vocabulary
+    if how is not None and how.top_k is None:
+        tokens //= WHOLE_VOCABULARY_COST
+    tokens = max(1, tokens)
+    for start in range(0, len(student.features), tokens):
+        yield slice(start, start + tokens)
+
+
+def _scaled(part: Readout, temperature: float) -> Tensor:
+    logits = part.logits()
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    return wide if temperature == 1 else wide / temperature
+
+
+def _normalizer_and_entropy(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(logsumexp, entropy) of [C, V], each [C]."""
+    top = x.amax(-1, keepdim=True)
+    below = x - top
+    weights = below.exp()
+    mass = weights.sum(-1)
+    log_mass = mass.log()
+    entropy = log_mass - weights.mul_(below).sum(-1) / mass
+    return top.squeeze(-1) + log_mass, entropy.clamp(min=0.0)
+
+
+def _divergence_and_slopes(log_probs: Tensor, reference: Tensor, how: _Distillation) -> tuple[Tensor, Tensor]:
+    """Divergence [C] from the student's log-probabilities [C, K] on its top K, and its derivative by each of them [C, K]."""
+    with torch.enable_grad():
+        log_probs.requires_grad_()
+        divergence = divergence_on_support(buckets(log_probs, how.tail_bucket), reference, how.alpha)
+        (slopes,) = torch.autograd.grad(divergence.sum(), log_probs)
+    return divergence.detach(), slopes
+
+
+def _whole_slopes(x: Tensor, y: Tensor, alpha: float, by_divergence: Tensor) -> Tensor:
+    """Derivative of the divergence over the whole vocabulary by the student's logits [C, V]."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        (slopes,) = torch.autograd.grad(jensen_shannon(x, y, alpha=alpha, top_k=None), x, by_divergence)
+    return slopes
+
+
+def _minus_total(pulls: list[tuple[Tensor, Tensor]], x: Tensor) -> Tensor:
+    total = x.new_zeros((len(x), 1))
+    for _, values in pulls:
+        total -= values.sum(-1, keepdim=True)
+    return total
+
+
+def _joined(column: tuple[Any, ...]) -> Any:
+    return None if column[0] is None else torch.cat(column)

@@ -23,7 +23,8 @@ from opcod.stopwatch import count
 class Batch:
     """Padded rows: prompt columns [0, prompt_width), response columns after them.
 
-    `input_ids`, `attention_mask`, `position_ids` [B, prompt_width + T]; `responses`, `response_mask` [B, T].
+    `input_ids`, `attention_mask`, `position_ids` [B, prompt_width + T]; `responses`, `response_mask` [B, T]; `places` [N] of all
+    response tokens in [B * T], row after row.
     """
 
     input_ids: Tensor
@@ -31,8 +32,17 @@ class Batch:
     position_ids: Tensor
     responses: Tensor
     response_mask: Tensor
+    places: Tensor
     tokens: int
     """Without the padding."""
+
+    def tokens_of(self, columns: Tensor) -> Tensor:
+        """[B, T, ...] of the response columns without their padding: [N, ...]."""
+        return columns.flatten(0, 1).index_select(0, self.places)
+
+    def in_rows(self, values: Tensor) -> Tensor:
+        """Values [N] of the response tokens in their columns [B, T], 0 on the padding."""
+        return values.new_zeros(self.responses.numel()).index_copy(0, self.places, values).view(self.responses.shape)
 
 
 def pad(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *, pad_id: int, device: torch.device) -> Batch:
@@ -40,10 +50,12 @@ def pad(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *,
     prompt_width = max(map(len, prompts))
     response_width = max(map(len, responses))
     rows, mask = [], []
-    for prompt, response in zip(prompts, responses, strict=True):
+    places: list[int] = []
+    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         left, right = prompt_width - len(prompt), response_width - len(response)
         rows.append([pad_id] * left + [*prompt, *response] + [pad_id] * right)
         mask.append([0] * left + [1] * (len(prompt) + len(response)) + [0] * right)
+        places.extend(range(row * response_width, row * response_width + len(response)))
     input_ids = torch.tensor(rows, device=device)
     attention_mask = torch.tensor(mask, device=device)
     return Batch(
@@ -52,6 +64,7 @@ def pad(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *,
         position_ids=positions(attention_mask),
         responses=input_ids[:, prompt_width:],
         response_mask=attention_mask[:, prompt_width:].bool(),
+        places=torch.tensor(places, device=device),
         tokens=sum(map(sum, mask)),
     )
 

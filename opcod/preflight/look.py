@@ -18,7 +18,8 @@ import torch
 
 from opcod.config import ExperimentConfig, GateConfig, LossConfig
 from opcod.distillation.loss import score_distillation
-from opcod.distillation.scoring import length_groups, pad, response_logits
+from opcod.distillation.readout import response_readout
+from opcod.distillation.scoring import length_groups, pad
 from opcod.distillation.self_teacher import fitted_teacher_messages, shown_feedback
 from opcod.errors import ModelError
 from opcod.evaluation.accuracy import evaluate, evaluation_params
@@ -263,15 +264,15 @@ def _divergence(student: Student, taught: Sequence[Sample], loss: LossConfig, co
             for prompts in ([taught[row].prompt for row in rows], [teacher_prompts[row] for row in rows])
         )
         scores = score_distillation(
-            response_logits(student.model, plain),
-            response_logits(student.model, taught_batch),
-            plain.responses,
+            response_readout(student.model, plain),
+            response_readout(student.model, taught_batch),
+            plain.tokens_of(plain.responses),
             temperature=config.generation.temperature,
             alpha=loss.alpha,
             top_k=loss.top_k,
             tail_bucket=loss.tail_bucket,
         )
-        total += float(scores.divergence.masked_fill(~plain.response_mask, 0.0).sum())
+        total += float(scores.divergence.sum())
     return total / sum(len(one) for one in responses)
 
 

@@ -19,7 +19,8 @@ from opcod.config import GrpoConfig, LossConfig
 from opcod.distillation.grpo import policy_losses
 from opcod.distillation.lens import TokenView, view_tokens
 from opcod.distillation.loss import aggregate, importance_weights, score_distillation, score_sampled
-from opcod.distillation.scoring import length_groups, pad, response_logits
+from opcod.distillation.readout import response_readout
+from opcod.distillation.scoring import length_groups, pad
 from opcod.errors import NumericsError, ResourceError
 from opcod.stopwatch import part
 from opcod.students.ema import ExponentialAverage
@@ -94,29 +95,32 @@ def distill(learner: Learner, batch: Sequence[ScoredResponse], loss: LossConfig,
         student_batch = pad([one.prompt for one in chosen], responses, pad_id=learner.pad_id, device=device)
         teacher_batch = pad([one.teacher_prompt or () for one in chosen], responses, pad_id=learner.pad_id, device=device)
         with part("teacher_forward"), torch.no_grad():
-            teacher_logits = response_logits(teacher.model, teacher_batch)
+            teacher_readout = response_readout(teacher.model, teacher_batch)
         with part("student_forward"):
-            student_logits = response_logits(learner.model, student_batch)
+            student_readout = response_readout(learner.model, student_batch)
         with part("loss"):
             scores = score_distillation(
-                student_logits,
-                teacher_logits,
-                student_batch.responses,
+                student_readout,
+                teacher_readout,
+                student_batch.tokens_of(student_batch.responses),
                 temperature=temperature,
                 alpha=loss.alpha,
                 top_k=loss.top_k,
                 tail_bucket=loss.tail_bucket,
             )
+        divergence, log_probs, entropy = (student_batch.in_rows(each) for each in (scores.divergence, scores.log_probs, scores.entropy))
         sampled = _as_rows([one.rollout_log_probs for one in chosen], student_batch.response_mask)
-        weights = importance_weights(scores.log_probs, sampled, clip=loss.importance_clip)
+        weights = importance_weights(log_probs, sampled, clip=loss.importance_clip)
         with part("token_views"):
-            for place, row in enumerate(rows):
+            start = 0
+            for row in rows:
                 one = batch[row]
+                span = slice(start, start + len(one.response))
+                start = span.stop
                 if one.alternatives is not None:
-                    views[row] = view_tokens(
-                        student_logits[place], teacher_logits[place], one.response, temperature=temperature, alternatives=one.alternatives
-                    )
-        return scores.divergence, scores.entropy, weights, student_batch.response_mask
+                    seen = student_readout.part(span), teacher_readout.part(span)
+                    views[row] = view_tokens(*seen, one.response, temperature=temperature, alternatives=one.alternatives)
+        return divergence, entropy, weights, student_batch.response_mask
 
     lengths = [len(one.teacher_prompt or ()) for one in batch]
     return replace(_update(learner, batch, micro, lengths, how=loss.aggregation), views=views)
@@ -136,9 +140,10 @@ def reinforce(
         chosen = [batch[row] for row in rows]
         padded = pad([one.prompt for one in chosen], [one.response for one in chosen], pad_id=learner.pad_id, device=learner.model.device)
         with part("student_forward"):
-            logits = response_logits(learner.model, padded)
+            readout = response_readout(learner.model, padded)
         with part("loss"):
-            log_probs, entropy = score_sampled(logits, padded.responses, temperature=temperature)
+            scores = score_sampled(readout, padded.tokens_of(padded.responses), temperature=temperature)
+            log_probs, entropy = map(padded.in_rows, scores)
         mask = padded.response_mask
         sampled = _as_rows([one.rollout_log_probs for one in chosen], mask)
         old = log_probs.detach() if old_log_probs is None else _as_rows([old_log_probs[row] for row in rows], mask)
@@ -157,9 +162,10 @@ def sampled_log_probs(learner: Learner, batch: Sequence[ScoredResponse], *, temp
     learner.model.train(False)
     for rows in length_groups([len(one.prompt) for one in batch], lengths, max_tokens=learner.micro_batch_tokens):
         padded = pad([batch[r].prompt for r in rows], [batch[r].response for r in rows], pad_id=learner.pad_id, device=learner.model.device)
-        log_probs, _ = score_sampled(response_logits(learner.model, padded), padded.responses, temperature=temperature)
-        for place, row in enumerate(rows):
-            found[row] = log_probs[place, : lengths[row]].tolist()
+        readout = response_readout(learner.model, padded)
+        log_probs, _ = score_sampled(readout, padded.tokens_of(padded.responses), temperature=temperature)
+        for row, response in zip(rows, log_probs.split([lengths[row] for row in rows]), strict=True):
+            found[row] = response.tolist()
     return found
 
 

@@ -11,7 +11,8 @@ from trl.experimental.sdpo.loss_utils import apply_importance_sampling_clipping
 
 from opcod.distillation import loss as loss_module
 from opcod.distillation.divergence import jensen_shannon
-from opcod.distillation.loss import aggregate, importance_weights, score_distillation, score_sampled
+from opcod.distillation.loss import TokenScores, aggregate, importance_weights, score_distillation, score_sampled
+from opcod.distillation.readout import Readout
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -71,46 +72,121 @@ class TestAggregation:
         torch.testing.assert_close(torch.stack(parts).sum(), expected)
 
 
+CHUNKS = [1, 7 * 50, 10_000 * 50]
+"""Logits a chunk: a token each, some, all."""
+
+
+def scored(student: Readout, teacher: Readout, *, temperature: float = 1.0, top_k: int | None = 10) -> TokenScores:
+    sampled = torch.arange(len(student.features)) % student.vocabulary
+    return score_distillation(student, teacher, sampled, temperature=temperature, alpha=0.5, top_k=top_k, tail_bucket=True)
+
+
 class TestScores:
-    @pytest.mark.parametrize("chunk_tokens", [1, 7, 10_000])
+    @pytest.mark.parametrize("chunk", CHUNKS)
     @pytest.mark.parametrize("temperature", [1.0, 0.7])
-    def test_equal_the_plain_divergence_whatever_the_chunks(
-        self, chunk_tokens: int, temperature: float, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(loss_module, "CHUNK_TOKENS", chunk_tokens)
-        student, teacher, weights = 3 * drawn(3, 11, 50), 3 * drawn(3, 11, 50, seed=1), drawn(3, 11, seed=2)
+    def test_equal_the_plain_divergence_whatever_the_chunks(self, chunk: int, temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(loss_module, "CHUNK_LOGITS", chunk)
+        student, teacher, weights = 3 * drawn(33, 50), 3 * drawn(33, 50, seed=1), drawn(33, seed=2)
         student.requires_grad_()
-        sampled = torch.arange(33).reshape(3, 11)
-        scores = score_distillation(student, teacher, sampled, temperature=temperature, alpha=0.5, top_k=10, tail_bucket=True)
+        scores = scored(Readout(student), Readout(teacher), temperature=temperature)
         plain = jensen_shannon(student / temperature, teacher / temperature, top_k=10)
         torch.testing.assert_close(scores.divergence, plain)
         ours = torch.autograd.grad((scores.divergence * weights).sum(), student)[0]
         expected = torch.autograd.grad((plain * weights).sum(), student)[0]
         torch.testing.assert_close(ours, expected)
 
+    @given(
+        seed=st.integers(0, 2**32 - 1),
+        tokens=st.integers(1, 9),
+        vocabulary=st.integers(2, 40),
+        chunk=st.integers(1, 400),
+        alpha=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
+        top_k=st.sampled_from([1, 3, 100, None]),
+        tail=st.booleans(),
+        temperature=st.sampled_from([1.0, 0.7, 2.5]),
+        bias=st.booleans(),
+        frozen=st.booleans(),
+        single=st.booleans(),
+    )
+    def test_through_a_head_equal_the_plain_ones(
+        self,
+        seed: int,
+        tokens: int,
+        vocabulary: int,
+        chunk: int,
+        alpha: float,
+        top_k: int | None,
+        tail: bool,
+        temperature: float,
+        bias: bool,
+        frozen: bool,
+        single: bool,
+    ) -> None:
+        """Values and all gradients: hidden states, head, bias; of the divergence and of the log-probabilities at once."""
+        draw = torch.Generator().manual_seed(seed)
+        dtype = torch.float32 if single else torch.float64
+        shapes = (tokens, 6), (vocabulary, 6), (vocabulary,)
+        ours, theirs = ([torch.randn(shape, generator=draw, dtype=torch.float64).to(dtype) for shape in shapes] for _ in range(2))
+        values = [part.requires_grad_(place == 0 or not frozen) for place, part in enumerate(ours)]
+        sampled = torch.randint(vocabulary, (tokens,), generator=draw)
+        by_divergence, by_log_probs = torch.randn(2, tokens, generator=draw, dtype=torch.float64).to(dtype)
+        student, teacher = (Readout(*parts) if bias else Readout(*parts[:2]) for parts in (values, theirs))
+
+        x, y = student.logits() / temperature, teacher.logits() / temperature
+        plain = jensen_shannon(x, y, alpha=alpha, top_k=top_k, tail_bucket=tail)
+        log_probs = x.log_softmax(-1).gather(-1, sampled.unsqueeze(-1)).squeeze(-1)
+        how = {"temperature": temperature, "alpha": alpha, "top_k": top_k, "tail_bucket": tail}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loss_module, "CHUNK_LOGITS", chunk)
+            scores = score_distillation(student, teacher, sampled, **how)  # type: ignore[arg-type]
+            wanted = [part for part in values if part.requires_grad][: 1 if frozen else 2 + bias]
+            found = torch.autograd.grad((scores.divergence * by_divergence + scores.log_probs * by_log_probs).sum(), wanted)
+        expected = torch.autograd.grad((plain * by_divergence + log_probs * by_log_probs).sum(), wanted)
+        torch.testing.assert_close(scores.divergence, plain, atol=1e-5 if single else 1e-11, rtol=0)
+        torch.testing.assert_close(scores.log_probs, log_probs)
+        for here, there in zip(found, expected, strict=True):
+            assert (here - there).norm() <= (1e-4 if single else 1e-9) * there.norm() + 1e-6
+
     def test_log_probabilities_and_entropies_are_those_of_the_sampled_distribution(self) -> None:
-        logits = 3 * drawn(2, 5, 30)
-        sampled = torch.arange(10).reshape(2, 5)
+        logits = 3 * drawn(10, 30)
+        sampled = torch.arange(10)
         distribution = torch.distributions.Categorical(logits=logits / 0.7)
-        log_probs, entropy = score_sampled(logits, sampled, temperature=0.7)
+        log_probs, entropy = score_sampled(Readout(logits), sampled, temperature=0.7)
         torch.testing.assert_close(log_probs, distribution.log_prob(sampled))
         torch.testing.assert_close(entropy, distribution.entropy())
-        scores = score_distillation(logits, logits, sampled, temperature=0.7, alpha=0.5, top_k=3, tail_bucket=True)
+        scores = scored(Readout(logits), Readout(logits), temperature=0.7, top_k=3)
         torch.testing.assert_close(scores.log_probs, log_probs)
         torch.testing.assert_close(scores.entropy, entropy)
 
-    def test_no_gradient_reaches_the_teacher(self) -> None:
-        student, teacher = drawn(1, 4, 9).requires_grad_(), drawn(1, 4, 9, seed=1).requires_grad_()
-        scores = score_distillation(
-            student, teacher, torch.zeros(1, 4, dtype=torch.long), temperature=1, alpha=0.5, top_k=3, tail_bucket=True
-        )
-        scores.divergence.sum().backward()
+    @pytest.mark.parametrize("top_k", [3, None])
+    def test_no_gradient_reaches_the_teacher(self, top_k: int | None) -> None:
+        student, teacher = drawn(4, 9).requires_grad_(), drawn(4, 9, seed=1).requires_grad_()
+        scored(Readout(student), Readout(teacher), top_k=top_k).divergence.sum().backward()
         assert teacher.grad is None
         assert student.grad is not None
 
     def test_half_precision_logits_are_compared_in_single_precision(self) -> None:
-        student, teacher = drawn(1, 4, 200).bfloat16(), drawn(1, 4, 200, seed=1).bfloat16()
-        sampled = torch.zeros(1, 4, dtype=torch.long)
-        scores = score_distillation(student, teacher, sampled, temperature=1, alpha=0.5, top_k=100, tail_bucket=True)
+        student, teacher = drawn(4, 200).bfloat16(), drawn(4, 200, seed=1).bfloat16()
+        scores = scored(Readout(student), Readout(teacher), top_k=100)
         assert scores.divergence.dtype == torch.float32
         torch.testing.assert_close(scores.divergence.double(), jensen_shannon(student.double(), teacher.double()), atol=1e-5, rtol=1e-4)
+
+    def test_the_heads_gradient_in_half_precision_loses_little_over_many_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        hidden, teacher, head = (part.bfloat16() for part in (drawn(1600, 8) + 0.3, drawn(1600, 8, seed=1), drawn(30, 8, seed=2)))
+
+        def gradient(chunk: int) -> Tensor:
+            monkeypatch.setattr(loss_module, "CHUNK_LOGITS", chunk * 30)
+            ours = head.clone().requires_grad_()
+            scored(Readout(hidden, ours), Readout(teacher, head)).divergence.sum().backward()
+            assert ours.grad is not None
+            return ours.grad.double()
+
+        whole = gradient(1600)
+        assert (gradient(2) - whole).norm() < 0.01 * whole.norm()
+
+    def test_logits_given_are_left_as_they_are(self) -> None:
+        student, teacher = drawn(4, 9).float(), drawn(4, 9, seed=1).float()
+        before = student.clone(), teacher.clone()
+        scores = scored(Readout(student.requires_grad_()), Readout(teacher))
+        scores.divergence.sum().backward()
+        assert (student.equal(before[0]), teacher.equal(before[1])) == (True, True)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from opcod.distillation.lens import LEAST_PROBABILITY, view_tokens
+from opcod.distillation.readout import Readout
 from opcod.events import EVENT, ExchangeRecorded
 from opcod.students.demo_specialists import make_tokenizer as make_demo_tokenizer
 from opcod.students.pieces import TokenPieces
@@ -94,10 +95,10 @@ def test_alternatives_are_the_likeliest_of_both_and_impossible_tokens_are_told_i
     student, teacher = torch.full((3, 8), -50.0), torch.full((3, 8), -50.0)
     student[:, 1], teacher[:, 2], teacher[:, 3] = 0.0, 1.0, 0.0
     student[:, 7] = -math.inf
-    view = view_tokens(student, teacher, [1, 7], temperature=1.0, alternatives=2)
+    view = view_tokens(Readout(student), Readout(teacher), [1, 7], temperature=1.0, alternatives=2)
     assert [[token for token, _, _ in seen] for seen in view.alternatives] == [[2, 3, 1], [2, 3, 1]]
     assert view.student == (0.0, -100.0)
-    assert view_tokens(student, teacher, [1, 7], temperature=1.0, alternatives=0).alternatives == ((), ())
+    assert view_tokens(Readout(student), Readout(teacher), [1, 7], temperature=1.0, alternatives=0).alternatives == ((), ())
 
 
 @pytest.mark.parametrize("text", ["héllo 🙂🙂 wörld\n\n", "漢字"])
