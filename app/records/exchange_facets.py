@@ -17,10 +17,8 @@ from app.records.exchange_search import search_of
 from app.records.search_sql import COUNTED, NONE
 from app.tables import ExchangeRow
 
-MOST = 2_000
+MOST = 200
 """Exchanges that are counted one by one: those of a search, and those that the index does not know yet."""
-MOST_OF_A_PHRASE = 200
-"""The same where words must stand side by side: the index reads the places of every word in every text that has them all."""
 _COLUMNS = [getattr(ExchangeRow, name) for name in COUNTED]
 Kind = tuple[Sequence[Any], int]
 """What exchanges have in common, as in `COUNTED`, and how many they are."""
@@ -31,11 +29,10 @@ def facets(session: Session, run_id: int, filters: ExchangeFilters) -> shapes.Fa
     if filters.is_narrow or filters.terms is not None:
         left_out: dict[str, Any] = {name: None for name in COUNTED if name != "outcome"} | {"outcomes": ()}
         rest = replace(filters, **left_out)
-        most = MOST_OF_A_PHRASE if any(len(term.words) > 1 for term in filters.terms or ()) else MOST
-        ids = page_of_ids(session, run_id, rest, limit=most + 1)
-        if len(ids) > most:
-            fitting = len(ids if rest == filters else page_of_ids(session, run_id, filters, limit=most + 1))
-            return shapes.Facets(total=min(fitting, most), more=fitting > most, facets=[])
+        ids = page_of_ids(session, run_id, rest, limit=MOST + 1)
+        if len(ids) > MOST:
+            fitting = len(ids if rest == filters else page_of_ids(session, run_id, filters, limit=MOST + 1))
+            return shapes.Facets(total=min(fitting, MOST), more=fitting > MOST, facets=[])
         return _tally(_one_by_one(session, col(ExchangeRow.id).in_(ids)), filters)
     upto, kinds = search_of(session.get_bind().engine).counts(session, run_id)
     found: list[Kind] = [(row[:-1], row[-1]) for row in kinds]

@@ -21,6 +21,8 @@ NO_FEEDBACK = "none"
 FACTS = ("round", "step", "tutee", "tutor", "domain", "correct", "in_loss", "effect")
 INDEXED = ("round", "effect", "outcomes")
 """Filters that an index of the table's own answers."""
+MOST_KEPT = 8
+"""Searches that a session remembers."""
 MOST_AMONG = 20_000
 """Exchanges with a label, of a question or picked one by one that a search looks through."""
 
@@ -107,7 +109,7 @@ def page_of_ids(
     if terms == ():
         return []
     if terms:
-        return _search(session, run_id, filters, terms, **place, until=until, limit=limit)
+        return _search_once(session, run_id, filters, terms, **place, until=until, limit=limit)
     if not filters.is_mixed:
         return _by_rows(session, run_id, filters, **place, until=until, limit=limit)
     # The index finds what few rows have in common without looking at the others. It follows behind: the newest are read as rows.
@@ -146,6 +148,17 @@ def _by_rows(
         rows = rows.where(key > beyond)
     found = session.exec(rows.order_by(key.desc() if newest_first else key).limit(limit)).all()
     return [one for one in found if one is not None]
+
+
+def _search_once(session: Session, run_id: int, filters: ExchangeFilters, terms: Sequence[Term], *, limit: int, **place: Any) -> list[int]:
+    """A page counts what it finds before it lists the first of it: a session, which lives as long as a request, asks once for both."""
+    known: dict[Any, tuple[int, list[int]]] = session.info.setdefault("searched", {})
+    key = (run_id, filters, *place.values())
+    if len(known) >= MOST_KEPT:  # an export goes through everything within one session
+        known.clear()
+    if key not in known or len(known[key][1]) == known[key][0] < limit:
+        known[key] = limit, _search(session, run_id, filters, terms, **place, limit=limit)
+    return known[key][1][:limit]
 
 
 def _search(session: Session, run_id: int, filters: ExchangeFilters, terms: Sequence[Term], **place: Any) -> list[int]:

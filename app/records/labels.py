@@ -61,10 +61,9 @@ def remove(session: Session, exchange_id: int, label: str) -> None:
 def counts(session: Session, *, run_id: int | None = None, after: str | None = None, limit: int = 50) -> shapes.Listing[shapes.LabelCount]:
     """Every label in use with the number of its exchanges, in order of the alphabet."""
     rows = select(col(ExchangeLabelRow.label), func.count()).group_by(col(ExchangeLabelRow.label)).order_by(col(ExchangeLabelRow.label))
-    if run_id is not None:
-        rows = rows.join(ExchangeRow, col(ExchangeRow.id) == col(ExchangeLabelRow.exchange_id)).where(
-            col(ExchangeRow.run_id) + 0 == run_id  # a sum has no index: there are few labels, and many exchanges
-        )
+    if run_id is not None:  # looked up for each label, from the index alone: there are few labels, and many exchanges
+        of_run = select(ExchangeRow.id).where(col(ExchangeRow.run_id) == run_id, col(ExchangeRow.id) == col(ExchangeLabelRow.exchange_id))
+        rows = rows.where(of_run.scalar_subquery().is_not(None))
     if after is not None:
         rows = rows.where(col(ExchangeLabelRow.label) > after)
     found = session.exec(rows.limit(limit + 1)).all()
