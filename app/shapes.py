@@ -235,10 +235,10 @@ class Exchange(Shape):
     own_solution: str | None = Field(description="The tutee's own correct solution that the self-teacher was shown.")
     feedback: FeedbackShape | None = Field(description="What the tutor said; null where it was not asked.")
     teacher_prompt: str | None = Field(description="What the self-teacher was shown, exactly.")
-    in_loss: bool = Field(description="Whether the update counted it.")
+    in_loss: bool = Field(description="Whether the update learned from it.")
     again: AgainShape | None = Field(description="The answer with the kept feedback in the prompt; null where the step did not ask for it.")
     effect: Literal["break", "rescue"] | None = Field(description="What the feedback did to the answer: right to wrong, or wrong to right.")
-    divergence: DivergenceShape | None = Field(description="Null where the loss did not count it.")
+    divergence: DivergenceShape | None = Field(description="Of student and self-teacher; null where no self-teacher taught it.")
     labels: list[str] = Field(description="Words that people put on it.")
 
 
@@ -263,7 +263,7 @@ class TokensShape(Shape):
     texts: list[str] = Field(description="The tokens' texts, special tokens written out. A character of several tokens is with the last.")
     in_loss: list[bool] = Field(description="Whether the loss counted the token.")
     student: list[float] = Field(description="The student's log-probability of the token at the sampling temperature, in nats.")
-    teacher: list[float] | None = Field(description="The self-teacher's. Null where the loss did not count the rollout.")
+    teacher: list[float] | None = Field(description="The self-teacher's. Null where none taught it.")
     divergence: list[float] | None = Field(description="Of student and self-teacher at the token, in nats.")
     weight: list[float] | None = Field(description="The importance weight that the loss gave the token.")
     alternatives: list[list[AlternativeShape]] | None = Field(

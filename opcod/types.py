@@ -111,7 +111,8 @@ class Exchange:
     `step` counts the tutee's updates from 1 over the whole run; `group` is the question's place in
     the step's batch, so that (tutee, step, group) names the n siblings. `tutor` and `feedback` are
     None where the gate was shut. `in_loss` is False where the self-teacher had neither a solution
-    nor kept feedback. Divergences are nats per token over the response, None outside the loss.
+    nor kept feedback; in GRPO, where its group was all right or all wrong. Divergences from the
+    self-teacher are nats per token over the response, None where it did not teach.
     """
 
     round: int

@@ -174,7 +174,7 @@ class TokenLens extends HTMLElement {
 
   summarise() {
     const { data } = this;
-    if (!data.divergence) return "The loss did not count this rollout by a self-teacher; these are the student’s own probabilities as it was sampled.";
+    if (!data.divergence) return "No self-teacher taught this rollout; these are the student’s own probabilities as it was sampled.";
     const sorted = [...data.divergence].sort((a, b) => b - a);
     const total = sorted.reduce((sum, value) => sum + value, 0);
     if (total < 1e-4) return "Student and self-teacher agree on every token: there was nothing to learn from this rollout.";

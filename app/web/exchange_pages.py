@@ -284,7 +284,7 @@ def exchange_page(
         teacher_prompt=View(passage(prompt, parts, full=look.full)) if prompt is not None else None,
         parts=_parts(parts),
         in_loss=row.in_loss,
-        loss_reason=_loss_reason(row),
+        loss_reason=_loss_reason(row, cast.algorithm),
         divergence_mean=row.divergence_mean,
         divergence_max=row.divergence_max,
         tokens_recorded=session.get(TokenLensRow, (row.run_id, row.seq)) is not None,
@@ -427,9 +427,11 @@ def _sides(session: Session, row: ExchangeRow, said: FeedbackRow | None, beside:
     return Side(here, row.correct, left), Side(title, other.correct, right, f"/exchanges/{other.id}")
 
 
-def _loss_reason(row: ExchangeRow) -> str:
-    if row.teacher_prompt is None and row.in_loss:
-        return "It counted in the update by its reward; there was no self-teacher."
+def _loss_reason(row: ExchangeRow, algorithm: str) -> str:
+    if algorithm == "grpo":
+        if row.in_loss:
+            return "It counted in the update by its reward, measured against the other answers to its question; GRPO has no self-teacher."
+        return "The update learned nothing from it: the answers to its question were all right, or all wrong. GRPO has no self-teacher."
     if not row.in_loss:
         return "Left out of the update: the self-teacher had neither a solution nor kept feedback to show."
     had = [

@@ -36,6 +36,8 @@ _SHOW = {ord(value): chr(key) for key, value in _HIDE.items()}
 _SIGNS = re.compile(r"[*`#|$]|\\[(\[]|(?<![^\W_])_|^\s*(?:[-+>]|\d{1,9}[.)])\s", re.MULTILINE)
 _ATOM = r"(?:\[[A-Za-z0-9@+\-:*]{1,20}\]|Br|Cl|[BCNOPSFIbcnops*])"
 _SMILES = re.compile(rf"(?<!\S)(?=\S*[=#()\[\]*\\])(?:{_ATOM}(?:[-=#$:/\\~.]|\d|%\d\d|[()])*){{3,}}(?=[,;.?!]?(?:\s|$))")
+_STRESSED = re.compile(r"(?P<stars>\*{2,3}|\*(?=[A-Za-z]*[bcnops][A-Za-z]*\*))(?P<word>[^*]+)(?P=stars)(?P<after>[^\w*]*)")
+"""A word between stars that could be atoms: two stars are no chemistry, nor is an aromatic atom outside a ring."""
 _FORMULA = re.compile(r"\$\$(?P<a>.+?)\$\$|\\\[(?P<b>.+?)\\\]|\\\((?P<c>.+?)\\\)|\$(?![\s$])(?P<d>[^$\n]+?)(?<![\s\\])\$(?!\d)", re.DOTALL)
 
 
@@ -49,9 +51,16 @@ def rich(passage: Passage) -> Markup | None:
 def _rendered(passage: Passage) -> Markup:
     parts = []
     for piece in passage.pieces:
-        plain = _SMILES.sub(lambda found: found.group().translate(_HIDE), _spelled(piece.text))
+        plain = _SMILES.sub(_hidden, _spelled(piece.text))
         parts.append(f"{chr(_OPEN + 1 + _MARKS.index(piece.mark))}{plain}{chr(_CLOSE)}" if piece.mark else plain)
     return Markup(_markdown().render("".join(parts), {"mark": ""}))
+
+
+def _hidden(smiles: re.Match[str]) -> str:
+    """What Markdown must not see, so that every character stays; stars around it are Markdown's."""
+    if found := _STRESSED.fullmatch(smiles.group()):
+        return f"{found['stars']}{found['word'].translate(_HIDE)}{found['stars']}{found['after']}"
+    return smiles.group().translate(_HIDE)
 
 
 def _spelled(text: str) -> str:

@@ -54,7 +54,10 @@ WORDS = _words(
         "How much likelier a token is now than when it was sampled; it scales the token’s loss, up to a limit.",
     ),
     ("Replay", "The self-teacher asked again, with other words in its context: what would other feedback have done?"),
-    ("In loss", "The rollout took part in the update; one with neither a solution nor kept feedback does not."),
+    (
+        "In loss",
+        "The update learned from the rollout; not so where neither solution nor kept feedback was there (GRPO: where all were alike).",
+    ),
     ("Pre-flight", "A few minutes’ look at an experiment on a worker: scores, gates, feedback, self-teacher. Nothing is trained."),
     ("Estimate", "What an experiment will take, fitted on runs that were measured; nine of ten end within its ranges."),
     ("Majority baseline", "The score of always giving the split's most frequent answer."),

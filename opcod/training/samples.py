@@ -27,7 +27,10 @@ class Sample:
     feedback: Feedback | None = None
     teacher_prompt: list[int] | None = None
     teacher_text: str | None = None
+    counted: bool = False
+    """Whether an update learned from it: from its self-teacher, or, as in GRPO, from a reward unlike its group's mean."""
     loss: tuple[float, ...] | None = None
+    """Divergence from the self-teacher, in nats a token."""
     again: Rollout | None = None
     """The tutee's answer with the feedback in its prompt."""
     weight: tuple[float, ...] | None = None
@@ -35,7 +38,7 @@ class Sample:
 
 
 def token_lens(pieces: TokenPieces, sample: Sample) -> TokenLens:
-    """The rollout token by token. One that the loss did not count has no self-teacher: only what the sampler reported of it."""
+    """The rollout token by token. Without a self-teacher there is only what the sampler reported of it."""
     generation, view = sample.response.generation, sample.view
     places: dict[str, int] = {}
 
@@ -49,7 +52,7 @@ def token_lens(pieces: TokenPieces, sample: Sample) -> TokenLens:
     return TokenLens(
         pieces=tuple(places),
         tokens=tokens,
-        mask=(sample.loss is not None,) * len(tokens),
+        mask=(sample.counted,) * len(tokens),
         student=view.student if view else _rounded(generation.log_probs, LOG_DECIMALS),
         teacher=view.teacher if view else None,
         divergence=_rounded(sample.loss, DIVERGENCE_DECIMALS) if view and sample.loss else None,

@@ -190,6 +190,7 @@ def distill_groups(tutee: Tutee, groups: Sequence[Sequence[Sample]]) -> list[Upd
         ]
         report = distill(tutee.learner, batch, tutee.config.method.loss, temperature=tutee.config.generation.temperature)
         for row, (sample, tokens) in enumerate(zip(taught, report.tokens, strict=True)):
+            sample.counted = True
             sample.loss, sample.weight, sample.view = tokens.loss, tokens.weight, report.views.get(row)
         reports.append(report)
     return reports
@@ -202,6 +203,9 @@ def reinforce_groups(tutee: Tutee, groups: Sequence[Sequence[Sample]]) -> list[U
         for group in groups
         for sample, advantage in zip(group, group_advantages([float(sample.rollout.correct) for sample in group]), strict=True)
     }
+    for group in groups:
+        for sample in group:
+            sample.counted = advantages[id(sample)] != 0
     temperature = tutee.config.generation.temperature
     mini_batches = [
         [_scored(sample, advantage=advantages[id(sample)]) for sample in mini_batch] for mini_batch in _mini_batches(tutee, groups)
@@ -245,7 +249,7 @@ def _exchange(tutee: Tutee, sample: Sample, round: int, step: int) -> Exchange:
         own_solution=sample.own_solution,
         feedback=sample.feedback,
         teacher_prompt=sample.teacher_text,
-        in_loss=sample.loss is not None,
+        in_loss=sample.counted,
         divergence_mean=fmean(sample.loss) if sample.loss else None,
         divergence_max=max(sample.loss) if sample.loss else None,
         again=sample.again,

@@ -119,6 +119,7 @@ def test_grpo_skips_groups_without_a_difference(marks) -> None:
     made = tutee(marks, config(method={"algorithm": "grpo"}))
     record = run_step(made, Tutoring(), round=1, step=1, measure_breaks=False)
     assert record.metrics["ann/train/skipped_updates"] == 1
+    assert not any(exchange.in_loss for exchange in record.exchanges)
 
 
 def test_grpo_makes_the_right_rollout_likelier() -> None:
@@ -126,6 +127,7 @@ def test_grpo_makes_the_right_rollout_likelier() -> None:
     first = run_step(made, Tutoring(), round=1, step=1, measure_breaks=False)
     assert first.metrics["ann/train/updates"] == 1
     assert all(exchange.feedback is None and exchange.teacher_prompt is None for exchange in first.exchanges)
+    assert all(exchange.in_loss and exchange.divergence_mean is None for exchange in first.exchanges)
 
 
 def test_the_teacher_moves_after_the_student_and_towards_it() -> None:

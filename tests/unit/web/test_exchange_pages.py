@@ -166,3 +166,12 @@ def test_any_address_reads_as_some_filter_that_says_itself_again(pairs: list[tup
 )
 def test_whole(text: str | None, number: int | None) -> None:
     assert whole(text) == number
+
+
+def test_a_reward_is_what_counts_without_a_self_teacher(engine: Engine) -> None:
+    run_id = seed_run(engine, Story(name="Rewarded", algorithm="grpo", rounds=1, steps=1))
+    with reading(engine) as session:
+        found = session.exec(select(col(ExchangeRow.id)).where(col(ExchangeRow.run_id) == run_id)).all()
+        said = {page.in_loss: page.loss_reason for page in (exchange_page(session, one or 0, ExchangeFilters()) for one in found)}
+    assert all("GRPO has no self-teacher" in reason for reason in said.values())
+    assert "by its reward" in said[True]

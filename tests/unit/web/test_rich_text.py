@@ -60,6 +60,9 @@ def read(text: str | Passage) -> Reader:
     ("text", "has"),
     [
         ("**bold**", "<strong>bold</strong>"),
+        ("**No**, $x$ is *so*", "<strong>No</strong>, <math"),
+        ("**No**: *on*", "<strong>No</strong>: <em>on</em>"),
+        ("**CC(=O)[O-]** *CC*", "<strong>CC(=O)[O-]</strong> *CC*"),
         ("one\ntwo *three*", "one<br />\ntwo <em>three</em>"),
         ("# Title\n\n*x*", '<p class="heading">Title</p>'),
         ("mass is $\\frac{m}{V}$", "<mfrac>"),
