@@ -113,7 +113,9 @@ function showPicked() {
   bar.hidden = picked.size === 0;
   document.querySelector("#picked-count").textContent = `${picked.size} picked`;
   const query = new URLSearchParams([...picked].map((id) => ["id", id]));
-  document.querySelector("#picked-export").href = `/api/v1${root.dataset.address}/export?${query}`;
+  const file = `/api/v1${root.dataset.address}/export?${query}`;
+  document.querySelector("#picked-export").href = file;
+  document.querySelector("#picked-tokens").href = `${file}&tokens=true`;
 }
 list.box.addEventListener("change", (event) => {
   if (!event.target.matches(".pick")) return;

@@ -97,11 +97,18 @@ def export(
     engine: CurrentEngine,
     filters: Filters,
     format: Annotated[Literal["jsonl", "parquet"], Query(description="JSON lines, or Parquet with nested fields side by side.")] = "jsonl",
+    tokens: Annotated[
+        bool, Query(description="With a field `tokens` more: what `/exchanges/{exchange_id}/tokens` tells, null where it was not recorded.")
+    ] = False,
 ) -> StreamingResponse:
-    """Every exchange that fits, as one file; the filters are those of the list. A run that is under way is told as far as it is now."""
+    """Every exchange that fits, as one file; the filters are those of the list. A run that is under way is told as far as it is now.
+
+    With `tokens` the file is many times larger: each rollout token by token, with what else student and self-teacher might have said.
+    """
     with reading(engine) as session:
         queries.run_row(session, run_id)
-    return download(exports.exchanges(engine, run_id, filters), format, exports.EXCHANGE_FIELDS, f"run-{run_id}-exchanges")
+    fields = {**exports.EXCHANGE_FIELDS, **exports.TOKEN_FIELDS} if tokens else exports.EXCHANGE_FIELDS
+    return download(exports.exchanges(engine, run_id, filters, tokens=tokens), format, fields, f"run-{run_id}-exchanges")
 
 
 @router.get("/exchanges/{exchange_id}")

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, func
 from sqlmodel import col, select
 
 from app.db import reading
-from app.records import exchange_queries, queries
+from app.records import exchange_queries, queries, token_lens
 from app.records.exchange_queries import ExchangeFilters
 from app.tables import ExchangeRow, MetricRow
 
@@ -31,6 +31,8 @@ MEDIA_TYPES: Mapping[Format, str] = {
 METRIC_BATCH = 5_000
 EXCHANGE_BATCH = 200
 """Texts may be long: this many at the longest are some 10 MB."""
+TOKEN_BATCH = 8
+"""Rollouts unpacked token by token at a time: with their alternatives, some 3 MB each at a thousand tokens."""
 
 Record = dict[str, Any]
 Batches = Iterator[list[Record]]
@@ -48,6 +50,10 @@ EXCHANGE_FIELDS: Mapping[str, str] = {
     "effect": "string", "divergence_mean": "float64", "divergence_max": "float64", "labels": "strings",
 }  # fmt: skip
 """Parquet has the nested fields of an exchange side by side: `feedback.text` is `feedback_text`."""
+TOKEN_FIELDS: Mapping[str, str] = {
+    "tokens_texts": "strings", "tokens_in_loss": "bools", "tokens_student": "floats", "tokens_teacher": "floats",
+    "tokens_divergence": "floats", "tokens_weight": "floats", "tokens_alternatives": "alternatives",
+}  # fmt: skip
 
 
 def metrics(engine: Engine, run_id: int, names: Sequence[str]) -> Batches:
@@ -66,8 +72,11 @@ def metrics(engine: Engine, run_id: int, names: Sequence[str]) -> Batches:
         yield [dict(zip(METRIC_FIELDS, row, strict=True)) for row in found]
 
 
-def exchanges(engine: Engine, run_id: int, filters: ExchangeFilters) -> Batches:
-    """The run's exchanges that fit, in order of arrival, fields as in the list."""
+def exchanges(engine: Engine, run_id: int, filters: ExchangeFilters, *, tokens: bool = False) -> Batches:
+    """The run's exchanges that fit, in order of arrival, fields as in the list.
+
+    With `tokens` each has a further one, `tokens`: the rollout token by token, None where that was not recorded.
+    """
     with reading(engine) as session:
         last = session.exec(select(func.max(col(ExchangeRow.id))).where(col(ExchangeRow.run_id) == run_id)).one() or 0
     after = 0
@@ -76,9 +85,22 @@ def exchanges(engine: Engine, run_id: int, filters: ExchangeFilters) -> Batches:
             page = exchange_queries.exchanges(session, run_id, filters, after=after, until=last, limit=EXCHANGE_BATCH)
         if page.items:
             after = page.items[-1].id
-            yield [item.model_dump() for item in page.items]
+            records = [item.model_dump() for item in page.items]
+            yield from _with_tokens(engine, run_id, records) if tokens else (records,)
         if page.next_cursor is None:
             return
+
+
+def _with_tokens(engine: Engine, run_id: int, records: list[Record]) -> Batches:
+    for start in range(0, len(records), TOKEN_BATCH):
+        batch = records[start : start + TOKEN_BATCH]
+        with reading(engine) as session:
+            lenses = token_lens.of_many(session, run_id, [record["id"] for record in batch])
+        yield [record | {"tokens": _tokens(lenses.get(record["id"]))} for record in batch]
+
+
+def _tokens(lens: bytes | None) -> Record | None:
+    return token_lens.unpacked(lens).model_dump() if lens is not None else None
 
 
 def stream(batches: Batches, format: Format, fields: Mapping[str, str]) -> Iterator[bytes]:
@@ -106,7 +128,8 @@ def _parquet(batches: Batches, fields: Mapping[str, str]) -> Iterator[bytes]:
     from pyarrow import parquet
 
     types = {"int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_(), "string": pa.string(), "strings": pa.list_(pa.string())}
-    types["time"] = pa.timestamp("us", tz="UTC")
+    types |= {"time": pa.timestamp("us", tz="UTC"), "bools": pa.list_(pa.bool_()), "floats": pa.list_(pa.float64())}
+    types["alternatives"] = pa.list_(pa.list_(pa.struct([("text", pa.string()), ("student", pa.float64()), ("teacher", pa.float64())])))
     schema = pa.schema([(name, types[kind]) for name, kind in fields.items()])
     sink = _Sink()
     with parquet.ParquetWriter(sink, schema, compression="zstd") as writer:

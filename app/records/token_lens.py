@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
 from app.errors import NotFound
 from app.records.exchange_queries import exchange_row
 from app.shapes import AlternativeShape, TokensShape
-from app.tables import TokenLensRow
+from app.tables import ExchangeRow, TokenLensRow
 from opcod.types import TokenLens
 
 
@@ -34,6 +34,14 @@ def tokens(session: Session, exchange_id: int) -> TokensShape:
     if row is None:
         raise NotFound("record of single tokens of exchange", exchange_id)
     return unpacked(row.data)
+
+
+def of_many(session: Session, run_id: int, exchange_ids: Sequence[int]) -> dict[int, bytes]:
+    """Stored lenses by exchange, of those that have one."""
+    together = (col(TokenLensRow.run_id) == col(ExchangeRow.run_id)) & (col(TokenLensRow.seq) == col(ExchangeRow.seq))
+    rows = select(col(ExchangeRow.id), col(TokenLensRow.data)).join(TokenLensRow, together)
+    found = session.exec(rows.where(col(ExchangeRow.run_id) == run_id, col(ExchangeRow.id).in_(exchange_ids))).all()
+    return {key: data for key, data in found if key is not None}
 
 
 def unpacked(data: bytes) -> TokensShape:

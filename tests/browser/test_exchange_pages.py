@@ -178,6 +178,10 @@ def test_picked_exchanges_are_exported(page: Page, site: Site, run_id: int) -> N
         page.locator("#picked-export").click()
     lines = waiting.value.path().read_text("utf-8").splitlines()
     assert [json.loads(line)["id"] for line in lines] == [wanted[0], wanted[2]]
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name="With tokens").click()
+    texts = [json.loads(line)["tokens"]["texts"] for line in waiting.value.path().read_text("utf-8").splitlines()]
+    assert [text[-1] for text in texts] == ["<|im_end|>"] * 2
 
 
 def test_two_rollouts_stand_side_by_side(page: Page, site: Site, run_id: int) -> None:

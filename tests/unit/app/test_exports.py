@@ -16,14 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 from sqlalchemy import Engine, insert
+from sqlmodel import col, select
 
-from app.db import now, writing
-from app.records import exports, labels
+from app.db import now, reading, writing
+from app.records import exports, labels, token_lens
 from app.records.exchange_queries import ExchangeFilters
 from app.records.ingest import ingest
-from app.tables import ExchangeRow, MetricRow
+from app.tables import ExchangeRow, MetricRow, TokenLensRow
 from opcod.events import StepFinished
 from opcod.plain_text import storable
+from tests.browser.seeding import Story, seed_run
 from tests.hostile import PAYLOADS
 from tests.unit.app.factories import claimed, exchange, queued_run, story
 
@@ -71,6 +73,26 @@ def test_exchanges_are_the_same_in_both_formats_and_filtered(engine: Engine, run
     assert [row["labels"] for row in as_table] == [[], [], ["odd one"], []]
     narrowed = exports.exchanges(engine, run_id, ExchangeFilters(outcomes=("kept",), label="odd one"))
     assert [item["id"] for item in lines(exports.stream(narrowed, "jsonl", exports.EXCHANGE_FIELDS))] == [as_lines[2]["id"]]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_tokens_are_told_where_they_were_recorded(engine: Engine, monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    monkeypatch.setattr(exports, "TOKEN_BATCH", batch)
+    run_id = seed_run(engine, Story(rounds=1, steps=2))
+    with writing(engine) as session:
+        gone = session.exec(select(TokenLensRow).where(col(TokenLensRow.run_id) == run_id)).first()
+        session.delete(gone)
+    fields = {**exports.EXCHANGE_FIELDS, **exports.TOKEN_FIELDS}
+    as_lines = lines(exports.stream(exports.exchanges(engine, run_id, EVERYTHING, tokens=True), "jsonl", fields))
+    as_table = table(exports.stream(exports.exchanges(engine, run_id, EVERYTHING, tokens=True), "parquet", fields))
+    with reading(engine) as session:
+        for item in as_lines[1:]:
+            assert item["tokens"] == token_lens.tokens(session, item["id"]).model_dump()
+    assert as_lines[0]["tokens"] is None
+    assert as_table[0]["tokens_texts"] is None
+    for item, row in zip(as_lines[1:], as_table[1:], strict=True):
+        assert {name: row[f"tokens_{name}"] for name in item["tokens"]} == item["tokens"]
+    assert any(item["tokens"]["alternatives"] for item in as_lines[1:])
 
 
 def test_an_empty_run_gives_an_empty_file_that_can_be_read(engine: Engine) -> None:
