@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -452,9 +454,15 @@ def load_preset(name: str) -> dict[str, Any]:
     """
     if name not in preset_names():
         raise ConfigError(f"There is no preset {name!r}.", advice=f"Choose one of {', '.join(preset_names())}.", field="preset")
+    return deepcopy(_preset(name))
+
+
+@cache
+def _preset(name: str) -> dict[str, Any]:
+    """Read once: the files come with the package, and YAML is slow to parse."""
     data: dict[str, Any] = parse_yaml((PRESET_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     base = data.pop("extends", None)
-    return data if base is None else merge(load_preset(base), data)
+    return data if base is None else merge(_preset(base), data)
 
 
 def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

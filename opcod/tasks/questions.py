@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, cast
 
 from opcod.config import ColumnsConfig, DomainConfig
@@ -96,10 +97,18 @@ def stem(prompt: str) -> str:
     Options begin at a line such as ``A: ...``, ``A) ...`` or ``(A) ...`` that a ``B`` line follows later.
     Where nothing precedes them the whole prompt counts.
     """
+    return _short_stem(prompt) if len(prompt) < 2000 else _stem(prompt)
+
+
+def _stem(prompt: str) -> str:
     lines = prompt.splitlines()
     letters = [match.group(1) if (match := _OPTION.match(line)) else None for line in lines]
     first = letters.index("A") if "A" in letters and "B" in letters[letters.index("A") :] else len(lines)
     return " ".join("\n".join(lines[:first]).split()).casefold() or " ".join(prompt.split()).casefold()
+
+
+_short_stem = lru_cache(maxsize=8192)(_stem)
+"""Remembered: a question is held against those of every other split, at every look at a form."""
 
 
 def majority_baseline(questions: Sequence[Question]) -> float:
@@ -134,7 +143,7 @@ def demo_rows(source: str) -> tuple[Question, ...]:
 
 def _demo_question(config: DomainConfig, question: Question) -> Question:
     _check_answer(config, question.answer, f"{question.domain} question {question.id}")
-    return replace(question, domain=config.name)
+    return question if question.domain == config.name else replace(question, domain=config.name)
 
 
 def _check_columns(columns: ColumnsConfig, rows: list[Row]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from functools import lru_cache
 from typing import Final
 
 from opcod.errors import DataError
@@ -38,7 +39,11 @@ def demo_questions(domain: str, split: Split, seed: int = 0) -> tuple[Question, 
         raise DataError(f"The demo has no domain {domain!r}.", advice=f"Choose one of {', '.join(FACTS)}, or {next(iter(FACTS))}@SEED.")
     if split not in ("train", "validation", "test"):
         raise DataError(f"The demo has no split {split!r}.", advice="Choose train, validation or test.")
-    domain, seed = named.group(1), int(named.group(2) or seed)
+    return _questions(named.group(1), split, int(named.group(2) or seed))
+
+
+@lru_cache(maxsize=64)
+def _questions(domain: str, split: Split, seed: int) -> tuple[Question, ...]:
     return tuple(
         _question(Problem(domain, name, operation, operand))
         for name in FACTS[domain]
