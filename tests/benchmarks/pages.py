@@ -51,6 +51,10 @@ from tests.stores import postgres_server  # noqa: E402
 LIMIT_MS, LIMIT_KB = 50, 300
 STREAMS = {"/runs/live", "/runs/{run_id:int}/live"}
 """They end when the reader goes."""
+QUESTIONS = 1_000
+"""Of the upload."""
+ASKED = 5
+"""Chats and pre-flights; of one person no more than a few may wait."""
 VARIANTS = 40
 """Addresses of a kind, where it has many."""
 _LINKED = re.compile(r'(?:href|src)="(/static/[^"]+)"')
@@ -155,10 +159,55 @@ def addresses(engine: Engine, big: int) -> Addresses:
         "storage, live part": ["/storage/list"],
         "settings": ["/settings"],
         "settings, webhooks": ["/settings/webhooks"],
+        "settings, tokens": ["/settings/tokens"],
         "settings, audit": ["/settings/audit"],
         "settings, studio": ["/settings/studio"],
         "method": ["/docs/method"],
         "API": ["/api/v1/docs"],
+    }
+
+
+def brought(base: str) -> Addresses:
+    """The pages of what people bring, and of what they ask a worker for: brought and asked for here, where that is not done yet."""
+    api = "/api/v1"
+    with httpx.Client(base_url=base, timeout=120) as client:
+
+        def items(what: str) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = client.get(f"{api}/{what}").raise_for_status().json()["items"]
+            return found
+
+        def newest(what: str) -> int:
+            return int(items(what)[0]["id"])
+
+        if not items("uploads"):
+            rows = [{"question": f"What is {number} plus {number}?", "answer": str(2 * number)} for number in range(QUESTIONS)]
+            lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+            client.post(f"{api}/uploads", files={"train": ("sums.jsonl", lines.encode())}).raise_for_status()
+        if not items("specialists"):
+            base_student = client.post(f"{api}/students", json={"name": "base", "model": "demo:novice"}).raise_for_status().json()["id"]
+            made = {"name": "made", "model": "demo:novice", "domain_id": newest("domains")}
+            client.post(f"{api}/specialists", json=made).raise_for_status()
+            for number in range(ASKED):
+                asked = {"students": [base_student], "question": f"What is {number} plus {number}?"}
+                client.post(f"{api}/chats", json=asked).raise_for_status()
+                client.post(f"{api}/preflights", json={"preset": "tiny", "config": {"seed": number}}).raise_for_status()
+        upload, student, specialist, preflight = map(newest, ("uploads", "students", "specialists", "preflights"))
+        domain = newest("domains")
+    return {
+        "upload": [f"/uploads/{upload}"],
+        "student": [f"/students/{student}"],
+        "students, choices": ["/students/choices"],
+        "new student": ["/students/new"],
+        "new specialist": ["/specialists/new"],
+        "specialist": [f"/specialists/{specialist}"],
+        "specialist, live part": [f"/specialists/{specialist}/live"],
+        "chats": ["/chats"],
+        "chats, live part": ["/chats/list"],
+        "chats, a question": [f"/chats/question?domain_id={domain}"],
+        "pre-flights": ["/preflights"],
+        "pre-flight": [f"/preflights/{preflight}"],
+        "pre-flight, live part": [f"/preflights/{preflight}/body"],
+        "pre-flight, beside the form": [f"/preflights/{preflight}/panel"],
     }
 
 
@@ -257,11 +306,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             big = make_large(engine, exchanges=options.exchanges, runs=options.runs, points=options.points)
         made = time.monotonic() - began
         asked = addresses(engine, big)
-        if options.only:
-            asked = {kind: choices for kind, choices in asked.items() if re.search(options.only, kind)}
         options.database = "sqlite" if engine.dialect.name == "sqlite" else "postgresql"
         engine.dispose()
         base, server = stack.enter_context(serving({"OPCOD_HOME": str(home), "OPCOD_DATABASE_URL": url}, 1))
+        asked = {**asked, **brought(base)}
+        if options.only:
+            asked = {kind: choices for kind, choices in asked.items() if re.search(options.only, kind)}
         pages = measure(base, psutil.Process(server.pid), asked, options.times)
     return {
         "machine": {
