@@ -8,6 +8,7 @@ INSTALLED := $(VENV)/.installed
 
 HOME_FOLDER ?= ./opcod-home
 PORT ?= 8765
+# Each file has one process, so that its sites and servers are made once.
 # Four processes fill two cores, as many tests wait for other programs; each keeps torch to one thread (tests/conftest.py).
 TEST_PROCESSES ?= 4
 FUZZ_EXAMPLES ?= 500
@@ -53,7 +54,7 @@ audit: install
 	$(BIN)/python -m tests.audit
 
 pytest: install
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # Many more requests than the suite's: new ones each time.
 fuzz: install

@@ -32,7 +32,9 @@ CHROMIUM_ARGUMENTS = [
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Playwright leaves its event loop running in the thread: whatever runs one of its own comes before.
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    # Files that take longest begin first, so that no process is left with one in the end.
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.get_closest_marker("browser") is not None, item.path not in slow))
     if find_chromium() is None:
         skip = pytest.mark.skip(reason="no Chromium: install one, or name it in OPCOD_CHROMIUM")
         for item in items:

@@ -19,7 +19,7 @@ from app.templating import shown
 from tests.browser.hostile_site import Studio, addresses
 from tests.hostile import BY_NAME, PAYLOADS, Payload
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 TYPED = ("title-end", "quote-autofocus", "javascript", "polyglot", "bidi-unclosed")
 """What stands in addresses too."""
