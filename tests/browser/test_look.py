@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import Site
 from tests.browser.seeding import Story, seed_run
@@ -50,10 +52,69 @@ def test_the_plane_s_points_speak_to_keyboard_and_mouse(page: Page, site: Site, 
     expect(page.locator(".tip")).to_contain_text("before training")
 
 
-def test_the_first_tab_leads_to_the_content(page: Page, site: Site) -> None:
-    page.goto("/")
+def skip(page: Page) -> None:
+    """Past the navigation, by the first link of each page."""
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+
+
+def tab_to(page: Page, wanted: Locator) -> None:
+    element = wanted.element_handle()
+    for _ in range(90):
+        if element.evaluate("element => element === document.activeElement"):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"Tab does not get to {wanted}")
+
+
+def test_everything_is_done_without_a_mouse(page: Page, site: Site, run_id: int) -> None:
+    keys = page.keyboard
+    page.goto("/experiments/new?preset=tiny")
+    skip(page)
+    tab_to(page, page.get_by_label("Name", exact=True).first)
+    keys.press("ControlOrMeta+a")
+    keys.type("Launched by keys")
+    expect(page.locator("#launch-check")).to_contain_text("are in order")
+    tab_to(page, page.get_by_role("button", name="Launch"))
+    keys.press("Enter")
+    expect(page.get_by_role("heading", name="Launched by keys")).to_be_visible()
+
+    page.goto(f"/runs/{run_id}")
+    skip(page)
+    tab_to(page, page.get_by_role("link", name="Exchanges", exact=True))
+    keys.press("Enter")
+    expect(page.locator("#inspector")).to_be_visible()
+    skip(page)
+    tab_to(page, page.locator(".facet a", has_text="Wrong"))
+    keys.press("Enter")
+    page.wait_for_url("**correct=false**")
+    keys.press("j")
+    keys.press("Enter")
+    expect(page).to_have_url(re.compile(r"/exchanges/\d+\?correct=false"))
+
+    lens = page.locator("token-lens")
+    expect(lens.get_by_role("listbox")).to_be_visible()
+    skip(page)
+    tab_to(page, lens.get_by_role("radio", checked=True))
+    keys.press("ArrowRight")
+    expect(lens.get_by_role("radio", checked=True)).to_be_focused()
+    keys.press("Tab")
+    for key in ("End", "ArrowLeft", "ArrowLeft"):
+        keys.press(key)
+    expect(lens.locator(".lens-table tbody tr")).not_to_have_count(0)
+    tab_to(page, page.get_by_label("Feedback to show"))
+    keys.type("iron is 8 .")
+    tab_to(page, page.get_by_role("button", name="Ask again"))
+    keys.press("Enter")
+    expect(page.locator(".replay")).to_contain_text("Waiting")
+
+    page.goto(f"/runs/{run_id}/report")
+    skip(page)
+    tab_to(page, page.get_by_role("link", name="Markdown"))
+    with page.expect_download() as waiting:
+        keys.press("Enter")
+    assert waiting.value.suggested_filename.endswith(".md")
 
 
 def test_motion_is_left_out_when_asked(browser: Browser, site: Site) -> None:
