@@ -27,7 +27,7 @@ from app.tables import ChartDigestRow, RunRow
 
 logger = logging.getLogger(__name__)
 
-EVERY_SECONDS = 3.0
+EVERY_SECONDS = 10.0
 COARSEST = 4
 """Curves are kept in entries of twice the width, and twice again, until there are no more than so many: runs of any length are
 drawn on one grid."""
