@@ -18,7 +18,9 @@ from app.records.search_sql import COUNTED, NONE
 from app.tables import ExchangeRow
 
 MOST = 200
-"""Exchanges that are counted one by one: those of a search, and those that the index does not know yet."""
+"""Exchanges of a search that are counted one by one: more of them need not be read to fill a page."""
+MOST_NEWER = 2_000
+"""The same of exchanges that the index does not know yet."""
 _COLUMNS = [getattr(ExchangeRow, name) for name in COUNTED]
 Kind = tuple[Sequence[Any], int]
 """What exchanges have in common, as in `COUNTED`, and how many they are."""
@@ -38,11 +40,11 @@ def facets(session: Session, run_id: int, filters: ExchangeFilters) -> shapes.Fa
     found: list[Kind] = [(row[:-1], row[-1]) for row in kinds]
     newer = _one_by_one(session, col(ExchangeRow.run_id) == run_id, col(ExchangeRow.id) > upto)
     told = _tally([*found, *newer], filters)
-    return told.model_copy(update={"more": True}) if len(newer) > MOST else told
+    return told.model_copy(update={"more": True}) if len(newer) > MOST_NEWER else told
 
 
 def _one_by_one(session: Session, *conditions: Any) -> list[Kind]:
-    rows = session.connection().execute(select(*_COLUMNS).where(*conditions).limit(MOST + 1)).all()
+    rows = session.connection().execute(select(*_COLUMNS).where(*conditions).limit(MOST_NEWER + 1)).all()
     return [([NONE if value is None else value for value in row], 1) for row in rows]
 
 

@@ -90,7 +90,7 @@ def test_how_charts_are_looked_at_is_in_the_address(page: Page, run_id: int) -> 
 
 def test_points_that_are_summed_up_are_never_lost(page: Page, long_run_id: int, tmp_path: Path) -> None:
     loss = opened(page, f"/runs/{long_run_id}")
-    expect(page.locator("[data-note]")).to_have_text("3 steps a point, with their range. Zoom in for every step.")
+    expect(page.locator("[data-note]")).to_have_text("4 steps a point, with their range. Zoom in for every step.")
     assert page.evaluate("document.querySelector('[data-chart=loss] .u-over').parentElement.querySelector('canvas') !== null")
     page.goto(f"/runs/{long_run_id}?from=1204&to=1264")
     expect(loss.locator("canvas")).to_be_visible()
