@@ -19,8 +19,8 @@ from app.tables import ExchangeRow
 
 MOST = 200
 """Exchanges of a search that are counted one by one: more of them need not be read to fill a page."""
-MOST_NEWER = 2_000
-"""The same of exchanges that the index does not know yet."""
+MOST_BY_ROWS = 2_000
+"""The same of those with a label, of a step or a question, and of those that the index does not know yet."""
 _COLUMNS = [getattr(ExchangeRow, name) for name in COUNTED]
 Kind = tuple[Sequence[Any], int]
 """What exchanges have in common, as in `COUNTED`, and how many they are."""
@@ -31,20 +31,21 @@ def facets(session: Session, run_id: int, filters: ExchangeFilters) -> shapes.Fa
     if filters.is_narrow or filters.terms is not None:
         left_out: dict[str, Any] = {name: None for name in COUNTED if name != "outcome"} | {"outcomes": ()}
         rest = replace(filters, **left_out)
-        ids = page_of_ids(session, run_id, rest, limit=MOST + 1)
-        if len(ids) > MOST:
-            fitting = len(ids if rest == filters else page_of_ids(session, run_id, filters, limit=MOST + 1))
-            return shapes.Facets(total=min(fitting, MOST), more=fitting > MOST, facets=[])
+        most = MOST if filters.terms is not None else MOST_BY_ROWS
+        ids = page_of_ids(session, run_id, rest, limit=most + 1)
+        if len(ids) > most:
+            fitting = len(ids if rest == filters else page_of_ids(session, run_id, filters, limit=most + 1))
+            return shapes.Facets(total=min(fitting, most), more=fitting > most, facets=[])
         return _tally(_one_by_one(session, col(ExchangeRow.id).in_(ids)), filters)
     upto, kinds = search_of(session.get_bind().engine).counts(session, run_id)
     found: list[Kind] = [(row[:-1], row[-1]) for row in kinds]
     newer = _one_by_one(session, col(ExchangeRow.run_id) == run_id, col(ExchangeRow.id) > upto)
     told = _tally([*found, *newer], filters)
-    return told.model_copy(update={"more": True}) if len(newer) > MOST_NEWER else told
+    return told.model_copy(update={"more": True}) if len(newer) > MOST_BY_ROWS else told
 
 
 def _one_by_one(session: Session, *conditions: Any) -> list[Kind]:
-    rows = session.connection().execute(select(*_COLUMNS).where(*conditions).limit(MOST_NEWER + 1)).all()
+    rows = session.connection().execute(select(*_COLUMNS).where(*conditions).limit(MOST_BY_ROWS + 1)).all()
     return [([NONE if value is None else value for value in row], 1) for row in rows]
 
 
