@@ -6,6 +6,7 @@ gradient does not depend on the cut.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,8 @@ from opcod.errors import NumericsError, ResourceError
 from opcod.stopwatch import part
 from opcod.students.ema import ExponentialAverage
 from opcod.training.optimizer import Optimizer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,37 +183,73 @@ def _update(
 ) -> UpdateReport:
     if not batch:
         raise ValueError("an update needs at least one response")
-    lengths = [len(one.response) for one in batch]
-    tokens, sequences = sum(lengths), len(batch)
-    statistics: list[TokenStatistics | None] = [None] * len(batch)
-    total = 0.0
+    limit = learner.micro_batch_tokens
+    found: tuple[float, tuple[TokenStatistics, ...]] | None = None
     learner.model.train()
     try:
-        for rows in length_groups(prompt_lengths, lengths, max_tokens=learner.micro_batch_tokens):
-            values, entropy, weights, mask = micro(rows)
-            weighed = values * weights if weighted else values
-            share = aggregate(weighed, mask, how=how, tokens=tokens, sequences=sequences)
-            total += _finite(float(share.detach()), learner.optimizer.updates + 1)
-            with part("student_backward"):
-                share.backward()
-            for place, row in enumerate(rows):
-                statistics[row] = TokenStatistics(
-                    *(tuple(column[place, : lengths[row]].detach().tolist()) for column in (values, entropy, weights))
-                )
-    except torch.OutOfMemoryError:
-        raise ResourceError(
-            "Out of memory in the update.",
-            advice="Lower compute.micro_batch_tokens, turn on compute.gradient_checkpointing, or use adapters.",
-            field="compute.micro_batch_tokens",
-        ) from None
+        while found is None:
+            groups = [*length_groups(prompt_lengths, [len(one.response) for one in batch], max_tokens=limit)]
+            try:
+                found = _gradients(learner, batch, micro, groups, how=how, weighted=weighted)
+            except torch.OutOfMemoryError:
+                learner.model.zero_grad(set_to_none=True)  # the loss is a sum over micro-batches: smaller ones have the same
+                limit = _half(batch, prompt_lengths, groups)
+            if found is None and torch.cuda.is_available():
+                torch.cuda.empty_cache()  # outside of the handler, which keeps what filled the memory
     finally:
         learner.model.train(False)
+    total, statistics = found
     rate = learner.optimizer.learning_rate
     with part("optimizer"):
         norm = learner.optimizer.step()
         if learner.teacher is not None:
             learner.teacher.update(learner.model)  # after the optimiser's step (method section 10)
-    return UpdateReport(total, norm, rate, tuple(one for one in statistics if one is not None))
+    return UpdateReport(total, norm, rate, statistics)
+
+
+def _gradients(
+    learner: Learner,
+    batch: Sequence[ScoredResponse],
+    micro: MicroLoss,
+    groups: Sequence[list[int]],
+    *,
+    how: Literal["token_mean", "sequence_mean"],
+    weighted: bool,
+) -> tuple[float, tuple[TokenStatistics, ...]]:
+    """The batch's loss, its gradient left in the weights, and each response's statistics."""
+    lengths = [len(one.response) for one in batch]
+    statistics: list[TokenStatistics | None] = [None] * len(batch)
+    total = 0.0
+    for rows in groups:
+        values, entropy, weights, mask = micro(rows)
+        weighed = values * weights if weighted else values
+        share = aggregate(weighed, mask, how=how, tokens=sum(lengths), sequences=len(batch))
+        total += _finite(float(share.detach()), learner.optimizer.updates + 1)
+        with part("student_backward"):
+            share.backward()
+        for place, row in enumerate(rows):
+            statistics[row] = TokenStatistics(
+                *(tuple(column[place, : lengths[row]].detach().tolist()) for column in (values, entropy, weights))
+            )
+    return total, tuple(one for one in statistics if one is not None)
+
+
+def _half(batch: Sequence[ScoredResponse], prompt_lengths: Sequence[int], groups: Sequence[list[int]]) -> int:
+    """Padded tokens of half the largest micro-batch.
+
+    Raises:
+        ResourceError: each is a single response already.
+    """
+    if all(len(rows) == 1 for rows in groups):
+        raise ResourceError(
+            "Out of memory in the update, with one response at a time.",
+            advice="Turn on compute.gradient_checkpointing, use adapters, or shorten responses.",
+            field="compute.micro_batch_tokens",
+        ) from None
+    widths = (max(prompt_lengths[row] for row in rows) + max(len(batch[row].response) for row in rows) for rows in groups)
+    limit = max(len(rows) * width for rows, width in zip(groups, widths, strict=True)) // 2
+    logger.warning("Out of memory in the update: going on with micro-batches of %d tokens. Lower compute.micro_batch_tokens.", limit)
+    return limit
 
 
 def _finite(loss: float, update: int) -> float:

@@ -13,8 +13,12 @@ from transformers import PreTrainedModel
 
 from opcod.config import GrpoConfig, LossConfig, OptimizerConfig
 from opcod.distillation.divergence import jensen_shannon
+from opcod.distillation.readout import Readout, response_readout
+from opcod.distillation.scoring import Batch
+from opcod.errors import ResourceError
 from opcod.students.ema import ExponentialAverage
 from opcod.students.loading import without_dropout
+from opcod.training import update as update_module
 from opcod.training.optimizer import Optimizer
 from opcod.training.update import Learner, ScoredResponse, distill, reinforce, sampled_log_probs
 from tests.unit.distillation.test_scoring import alone
@@ -82,6 +86,39 @@ def test_the_cut_into_micro_batches_changes_nothing(aggregation: str, micro_batc
     assert found.loss == pytest.approx(expected.loss, rel=1e-5)
     assert found.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-4)
     torch.testing.assert_close(weights_of(cut.model), weights_of(whole.model), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("room", [20, 14])
+def test_an_update_that_does_not_fit_in_memory_is_made_in_smaller_micro_batches(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The self-teacher's batch is refused at more than `room` tokens, after smaller ones have left their gradients."""
+    asked: list[int] = []
+
+    def small(model: torch.nn.Module, padded: Batch) -> Readout:
+        asked.append(padded.input_ids.numel())
+        if asked[-1] > room:
+            raise torch.OutOfMemoryError("no room")
+        return response_readout(model, padded)
+
+    plain, tight = learner(), learner()
+    expected = distill(plain, BATCH, LossConfig(), temperature=TEMPERATURE)
+    monkeypatch.setattr(update_module, "response_readout", small)
+    found = distill(tight, BATCH, LossConfig(), temperature=TEMPERATURE)
+    assert max(asked) > room
+    assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+    torch.testing.assert_close(weights_of(tight.model), weights_of(plain.model), atol=2e-5, rtol=0)
+
+
+def test_one_response_that_does_not_fit_is_said_and_leaves_the_student_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(model: torch.nn.Module, padded: Batch) -> Readout:
+        raise torch.OutOfMemoryError("no room")
+
+    it = learner()
+    before = weights_of(it.model)
+    monkeypatch.setattr(update_module, "response_readout", never)
+    with pytest.raises(ResourceError, match="one response at a time"):
+        distill(it, BATCH, LossConfig(), temperature=TEMPERATURE)
+    assert torch.equal(weights_of(it.model), before)
+    assert all(parameter.grad is None for parameter in it.model.parameters())
 
 
 def test_the_padding_token_is_without_meaning() -> None:
