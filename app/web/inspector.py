@@ -29,7 +29,7 @@ from app.web.exchange_pages import ExchangePage, Look, exchange_page
 from app.web.marking import Passage, hit_spans, passage
 from app.web.neighbours import Stretch
 
-PAGE = 60
+PAGE = 30
 EXCERPT = 220
 AROUND = 60
 """Characters shown before a hit."""
