@@ -48,7 +48,7 @@ def test_from_the_form_to_the_verdict(up: Studio, new_context: Callable[..., Bro
     expect(page.locator("#charts")).not_to_have_attribute("data-cursor", first, timeout=PATIENCE)
 
     expect(page.locator("#run-verdict .verdict-word")).to_have_text(re.compile("Yes|No$"), timeout=PATIENCE)
-    expect(page.locator("#run-head .chip").first).to_have_text("Completed", timeout=30_000)
+    expect(page.locator("#run-head .chip").first).to_have_text("Completed", timeout=PATIENCE)
     expect(page.get_by_role("heading", name="Final scores")).to_be_visible()
     expect(page.locator(".pareto .point.last")).to_have_count(2)
     assert page.evaluate("window.stayed"), "the page was loaded again on the way"

@@ -47,7 +47,7 @@ def kill_worker(stage: Stage, run_id: int, random: Random) -> str:
     before = len(stage.attempts(run_id))
     training = stage.processes("training", "student")
     stage.holder(run_id).kill()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while left := [process for process in stage.processes("training", "student") if process in training]:
         assert time.monotonic() < deadline, f"{left} outlived its worker"
         time.sleep(0.1)
@@ -74,7 +74,7 @@ def drain_worker(stage: Stage, run_id: int, random: Random) -> str:
     before = len(stage.attempts(run_id))
     worker = stage.holder(run_id)
     worker.signal(signal.SIGTERM)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while worker in stage.processes("worker"):
         assert time.monotonic() < deadline, "the worker did not end"
         time.sleep(0.1)
