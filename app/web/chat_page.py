@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from markupsafe import Markup
 from sqlmodel import Session
@@ -16,7 +16,7 @@ from app.library.shapes import Chat, ChatAnswer
 from app.library.students import Choice
 from app.records import queries
 from app.settings import Settings
-from app.web.form_faults import Faults, of_faults, read
+from app.web.form_faults import Faults, SentForm, of_faults, read
 from app.web.marking import passage
 from app.web.rich_text import rich
 
@@ -105,19 +105,11 @@ class ChatQuestion:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatForm:
-    """The form with what was sent, or what it starts with."""
+class ChatForm(SentForm):
+    """The form of a new chat."""
 
     choices: tuple[Choice, ...]
-    sent: Mapping[str, str]
     question: ChatQuestion
-    faults: Faults = field(default_factory=dict)
-
-    def value(self, name: str) -> str:
-        return self.sent.get(name, "")
-
-    def fault(self, name: str) -> str:
-        return self.faults.get(name, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +126,7 @@ def form(session: Session, settings: Settings, sent: Mapping[str, str], faults: 
     defaults = {name: f"{NewChat.model_fields[name].default:g}" for name in SAMPLER}
     firsts = {"first": str(known[0].id), "second": str(known[1].id) if len(known) > 1 else ""} if known and not sent.get("first") else {}
     sent = {**defaults, **firsts, **sent} if "asked" not in sent else sent
-    return ChatForm(known, sent, question(session, sent, faults or {}), faults or {})
+    return ChatForm(sent=sent, faults=faults or {}, choices=known, question=question(session, sent, faults or {}))
 
 
 def question(session: Session, sent: Mapping[str, str], faults: Faults) -> ChatQuestion:

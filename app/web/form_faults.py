@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,6 +14,20 @@ from opcod.config import config_faults
 M = TypeVar("M", bound=BaseModel)
 Faults = Mapping[str, str]
 """Field -> what is wrong with it and what to do; "" for what belongs to no field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentForm:
+    """A form with what was sent, or what it starts with, and what is wrong with it."""
+
+    sent: Mapping[str, str] = field(default_factory=dict)
+    faults: Faults = field(default_factory=dict)
+
+    def value(self, name: str) -> str:
+        return self.sent.get(name, "")
+
+    def fault(self, name: str) -> str:
+        return self.faults.get(name, "")
 
 
 def read(model: type[M], data: Mapping[str, Any]) -> tuple[M | None, Faults]:

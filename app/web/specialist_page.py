@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlmodel import Session
@@ -13,7 +13,7 @@ from app.library import specialists
 from app.library.shapes import Specialist
 from app.library.specialists import NewSpecialist
 from app.records import queries
-from app.web.form_faults import Faults, read
+from app.web.form_faults import Faults, SentForm, read
 from opcod.students.sft_config import SftConfig
 from opcod.students.specialist_config import LookConfig, SpecialistConfig
 
@@ -31,18 +31,10 @@ ABOUT: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class SpecialistForm:
-    """The form with what was sent, or what it starts with."""
+class SpecialistForm(SentForm):
+    """The form of a new one."""
 
-    sent: Mapping[str, str]
     domains: tuple[shapes.DomainShape, ...]
-    faults: Faults = field(default_factory=dict)
-
-    def value(self, name: str) -> str:
-        return self.sent.get(name, "")
-
-    def fault(self, name: str) -> str:
-        return self.faults.get(name, "")
 
     def about(self, name: str) -> str:
         return ABOUT.get(name, "")
@@ -69,7 +61,7 @@ class SpecialistPage:
 
 def form(session: Session, sent: Mapping[str, str], faults: Faults | None = None) -> SpecialistForm:
     """The form as it is to be shown."""
-    return SpecialistForm(sent, tuple(queries.domains(session, limit=DOMAINS).items), faults or {})
+    return SpecialistForm(sent=sent, faults=faults or {}, domains=tuple(queries.domains(session, limit=DOMAINS).items))
 
 
 def start(session: Session, model: str, domain: str, source: int | None) -> SpecialistForm:

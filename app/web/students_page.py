@@ -12,7 +12,7 @@ from app.library import specialists, students
 from app.library.shapes import Specialist
 from app.library.students import Choice
 from app.settings import Settings
-from app.web.form_faults import Faults
+from app.web.form_faults import Faults, SentForm
 
 PAGE = 50
 UNDER_WAY = 10
@@ -63,25 +63,11 @@ class StudentPage:
 
 
 @dataclass(frozen=True, slots=True)
-class StudentForm:
-    """A form with what was sent, and what is wrong with it."""
-
-    sent: Mapping[str, str] = field(default_factory=dict)
-    faults: Faults = field(default_factory=dict)
-
-    def value(self, name: str) -> str:
-        return self.sent.get(name, "")
-
-    def fault(self, name: str) -> str:
-        return self.faults.get(name, "")
-
-
-@dataclass(frozen=True, slots=True)
 class NewStudentPage:
     """Both ways to bring a student."""
 
-    register: StudentForm
-    upload: StudentForm
+    register: SentForm
+    upload: SentForm
     most_megabytes: float
 
 
@@ -100,7 +86,7 @@ def students_list(session: Session, settings: Settings, *, before: int | None = 
     return StudentsList(lines, tuple(one for one in making if one.state != "completed"), before, listing.next_cursor)
 
 
-def student_page(session: Session, settings: Settings, student_id: int, form: StudentForm | None = None) -> StudentPage:
+def student_page(session: Session, settings: Settings, student_id: int, form: SentForm | None = None) -> StudentPage:
     """One student.
 
     Raises:
@@ -108,7 +94,7 @@ def student_page(session: Session, settings: Settings, student_id: int, form: St
     """
     row = students.get(session, student_id)
     check = students.check(row, settings)
-    form = form or StudentForm()
+    form = form or SentForm()
     return StudentPage(
         line=_line(check),
         findings=tuple((finding, *SEVERITIES[finding.severity]) for finding in check.findings),

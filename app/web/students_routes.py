@@ -20,8 +20,8 @@ from app.templating import render
 from app.web import form_faults
 from app.web.deps import Pairs, go_to, wants_fragment
 from app.web.exchange_filters import whole
-from app.web.form_faults import Faults
-from app.web.students_page import Choices, NewStudentPage, StudentForm, student_page, students_list
+from app.web.form_faults import Faults, SentForm
+from app.web.students_page import Choices, NewStudentPage, student_page, students_list
 
 router = APIRouter()
 
@@ -55,7 +55,7 @@ def register(request: Request, engine: CurrentEngine, settings: CurrentSettings,
             return go_to(request, f"/students/{taking.register(engine, settings, new, person=person.name)}")
         except (Invalid, NoRoom, Refused) as error:
             faults = form_faults.of_error(error)
-    form = StudentForm(sent, faults)
+    form = SentForm(sent=sent, faults=faults)
     if wants_fragment(request):
         return render(request, "partials/student_register.html", status=422, form=form)
     return _new_page(request, settings, register=form)
@@ -86,14 +86,14 @@ def _take(
             return go_to(request, f"/students/{made}")
         except (Invalid, NoRoom, Refused) as error:
             faults = form_faults.of_error(error)
-    form = StudentForm(sent, faults)
+    form = SentForm(sent=sent, faults=faults)
     if wants_fragment(request):
         return render(request, "partials/student_upload.html", status=422, form=form)
     return _new_page(request, settings, upload=form)
 
 
-def _new_page(request: Request, settings: CurrentSettings, **forms: StudentForm) -> Response:
-    page = NewStudentPage(forms.get("register", StudentForm()), forms.get("upload", StudentForm()), settings.upload_megabytes)
+def _new_page(request: Request, settings: CurrentSettings, **forms: SentForm) -> Response:
+    page = NewStudentPage(forms.get("register", SentForm()), forms.get("upload", SentForm()), settings.upload_megabytes)
     return render(request, "pages/student_new.html", status=422 if forms else 200, page=page)
 
 
@@ -128,7 +128,7 @@ def keep(
         except (Invalid, NoRoom, Refused) as error:
             faults = form_faults.of_error(error)
     with reading(engine) as session:
-        page = student_page(session, settings, student_id, StudentForm(sent, faults))
+        page = student_page(session, settings, student_id, SentForm(sent=sent, faults=faults))
         return render(request, "pages/student.html", status=422, page=page)
 
 
