@@ -36,6 +36,7 @@ from app.tables import (
     TransitionRow,
     WorkerRow,
 )
+from app.web.inspector import PAGE
 from app.webhooks.tables import DeliveryRow, DeliveryTryRow, WebhookRow
 from opcod.events import ExchangeRecorded
 from opcod.preflight.findings import Example, Finding, Preflight, PreflightSize, SelfTeacherGap, StudentFindings, judge
@@ -286,7 +287,7 @@ def addresses(seeded: Seeded, asked: Sequence[str]) -> Iterator[tuple[str, str]]
     yield from (("runs", f"/?before={run}") for run in seeded.named_runs[::-48])
     yield from (("run", f"/runs/{run}") for run in (seeded.archive_run, seeded.list_run))
     yield from (
-        ("exchanges", f"/runs/{seeded.list_run}/exchanges?text=raw&after={first}") for first in range(0, seeded.exchanges[0] - 1, 50)
+        ("exchanges", f"/runs/{seeded.list_run}/exchanges?text=raw&after={first}") for first in range(0, seeded.exchanges[0] - 1, PAGE)
     )
     yield from (("exchange", f"/exchanges/{exchange}?text=raw") for exchange in seeded.exchanges)
     yield "exchange", f"/exchanges/{seeded.exchanges[0]}?text=raw&full=1"

@@ -117,7 +117,8 @@ def test_two_people_who_press_at_once_get_one_effect_and_one_refusal_that_names_
     stage.await_steps(run_id, random.randrange(1, 6), random)
     halt(stage, run_id, "pause", "pausing", "paused")
     first, second = press_at_once(stage, run_id, "resume")
-    assert (first.status_code, first.json()["status"]) == (200, "queued")
+    assert first.status_code == 200
+    assert first.json()["status"] in ("queued", "starting")  # an idle worker takes it at once
     assert second.status_code == 409
     assert second.json()["state"] in ("queued", "starting")
     done = sum(stage.run(run_id).steps_done.values())
