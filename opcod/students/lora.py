@@ -77,4 +77,4 @@ def merged(model: PreTrainedModel) -> PreTrainedModel:
     """A bare model with the adapters added into its weights; `model` itself stays as it is (without adapters it is returned)."""
     if not isinstance(model, PeftModel):
         return model
-    return cast(PreTrainedModel, copy.deepcopy(model).merge_and_unload())
+    return cast(PreTrainedModel, cast(PeftModel, copy.deepcopy(model)).merge_and_unload())
