@@ -265,7 +265,9 @@ class ComputeConfig(_Section):
         None, "The run waits for a worker whose GPU has at least so much memory; empty: for any.", unit="GiB", gt=0, le=10_000
     )
     dtype: Literal["float32", "bfloat16"] = _field("float32", "Precision of weights and activations.")
-    adapters: AdaptersConfig | None = _field(None, "LoRA adapters; empty: every weight is trained.")
+    adapters: AdaptersConfig | None = _field(
+        None, "LoRA adapters; empty: every weight is trained. Students of one model share its weights, and their tutors and teachers too."
+    )
     gpus: int = _field(1, "GPUs of the run.", ge=1, le=1)
     engine: Literal["auto", "transformers"] = _field("auto", "Generation engine.")
     micro_batch_tokens: int = _field(
@@ -274,7 +276,8 @@ class ComputeConfig(_Section):
     gradient_checkpointing: bool = _field(False, "Recompute activations in the backward pass: less memory, more time.")
     side_by_side: bool = _field(
         False,
-        "Run the phases of a round at once, one process a student. Same result; needs round_start tutors and memory for all students.",
+        "Run the phases of a round at once, one process a student. Same result; needs round_start tutors and memory for all students: "
+        "each process has its own copy of the base of adapters.",
     )
     threads: int | None = _field(None, "CPU threads of each student's process; empty: the cores shared among them.", ge=1, le=1024)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from opcod.errors import CheckpointError
+from opcod.students.lora import copy_around_frozen
 
 
 class ExponentialAverage:
@@ -26,8 +26,7 @@ class ExponentialAverage:
             raise ValueError(f"rate must lie in [0, 1], not {rate}")
         self.rate = rate
         names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-        shared = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
-        self.model = copy.deepcopy(model, shared)
+        self.model = copy_around_frozen(model)
         own = {name: parameter for name, parameter in self.model.named_parameters() if name in names}
         for parameter in own.values():
             parameter.requires_grad_(False)

@@ -67,6 +67,11 @@ def load_student(
         ModelError: the reference names nothing that can be loaded.
         ResourceError: memory ran out, or the device is missing.
     """
+    return equip(load_bare(ref, device=device, dtype=dtype), adapters=adapters, gradient_checkpointing=gradient_checkpointing)
+
+
+def load_bare(ref: str, *, device: torch.device, dtype: torch.dtype) -> Student:
+    """The student as its files have it. See `load_student`."""
     resolve_device(str(device))
     path = locate(ref)
     with _explained(ref), quiet():
@@ -77,12 +82,20 @@ def load_student(
         model = without_dropout(_complete_model(path, ref, config=config, dtype=dtype))
         model.to(device)  # type: ignore[arg-type]
         _set_pad_token(model, tokenizer, ref)
+    model.eval()
+    return Student(model, tokenizer, ref)
+
+
+def equip(bare: Student, *, adapters: AdaptersConfig | None, gradient_checkpointing: bool) -> Student:
+    """A bare student made ready for a run, in place. See `load_student`."""
+    model = bare.model
+    with _explained(bare.ref), quiet():
         if gradient_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
         if adapters is not None:
             model = add_adapters(model, adapters)
     model.eval()
-    return Student(model, tokenizer, ref)
+    return Student(model, bare.tokenizer, bare.ref)
 
 
 def _complete_model(path: str, ref: str, **settings: object) -> PreTrainedModel:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from opcod.config import AdaptersConfig
 from opcod.errors import CheckpointError, ConfigError
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def add_adapters(model: PreTrainedModel, adapters: AdaptersConfig) -> PreTrainedModel:
@@ -50,6 +52,12 @@ def add_adapters(model: PreTrainedModel, adapters: AdaptersConfig) -> PreTrained
 def is_adapted(model: torch.nn.Module) -> bool:
     """True for a model that `add_adapters` returned."""
     return isinstance(model, PeftModel)
+
+
+def copy_around_frozen(model: Model) -> Model:
+    """A model of its own around the very same frozen weights: what can be trained is copied, and all that is not a weight."""
+    shared = {id(weight): weight for weight in model.parameters() if not weight.requires_grad}
+    return copy.deepcopy(model, shared)
 
 
 def trainable_state(model: torch.nn.Module) -> dict[str, Tensor]:

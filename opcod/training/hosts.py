@@ -22,6 +22,7 @@ from typing import Any
 
 from opcod.config import ExperimentConfig
 from opcod.errors import KilledError
+from opcod.students.bases import Bases
 from opcod.tasks.questions import DomainData
 from opcod.training.student_host import StudentHost
 
@@ -58,7 +59,8 @@ def open_hosts(config: ExperimentConfig, folder: Path, domains: Sequence[DomainD
     names = [student.name for student in config.students]
     if side_by_side:
         return ProcessHosts({name: arguments(name) for name in names})
-    return LocalHosts({name: arguments(name) for name in names})
+    bases = Bases()
+    return LocalHosts({name: (*arguments(name), bases) for name in names})
 
 
 def available_cores() -> int:

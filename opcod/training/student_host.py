@@ -18,6 +18,7 @@ from opcod.evaluation.accuracy import evaluate, evaluation_params
 from opcod.generation.policy import Policy
 from opcod.generation.tutoring import Tutor
 from opcod.seeds import derive_seed
+from opcod.students.bases import Bases
 from opcod.students.ema import ExponentialAverage
 from opcod.students.export import export_student
 from opcod.students.loading import DTYPES, Student, load_student, resolve_device
@@ -43,11 +44,14 @@ class StudentFacts:
 
 
 class StudentHost:
-    """Holds a student, its self-teacher and its optimiser."""
+    """Holds a student, its self-teacher and its optimiser. `bases` are what it shares with the other hosts of its process."""
 
-    def __init__(self, config: ExperimentConfig, name: str, folder: Path, domains: Sequence[DomainData], threads: int) -> None:
+    def __init__(
+        self, config: ExperimentConfig, name: str, folder: Path, domains: Sequence[DomainData], threads: int, bases: Bases | None = None
+    ) -> None:
         torch.set_num_threads(threads)
         self.config = config
+        self.bases = bases or Bases()
         self.name = name
         self.folder = folder
         self.domains = {domain.name: domain for domain in domains}
@@ -156,15 +160,13 @@ class StudentHost:
 
     def _load(self, name: str) -> Student:
         compute = self.config.compute
+        ref, device, dtype = self._config_of(name).model, resolve_device(compute.device), DTYPES[compute.dtype]
+        checkpointing = compute.gradient_checkpointing and name == self.name
         torch.manual_seed(derive_seed(self.config.seed, "adapters", name))
         try:
-            return load_student(
-                self._config_of(name).model,
-                device=resolve_device(compute.device),
-                dtype=DTYPES[compute.dtype],
-                adapters=compute.adapters,
-                gradient_checkpointing=compute.gradient_checkpointing and name == self.name,
-            )
+            if compute.adapters is None:
+                return load_student(ref, device=device, dtype=dtype, gradient_checkpointing=checkpointing)
+            return self.bases.student(ref, device=device, dtype=dtype, adapters=compute.adapters, gradient_checkpointing=checkpointing)
         except ModelError as error:
             error.field = f"students.{[student.name for student in self.config.students].index(name)}.model"
             raise
