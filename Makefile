@@ -27,13 +27,15 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt $(PIP_ARGS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[dev]' -c constraints.txt $(PIP_ARGS)
 	@touch $@
 
 demo: install
 	$(BIN)/opcod up --home $(HOME_FOLDER) --host 127.0.0.1 --port $(PORT) --demo demo
 
-test: install lint types laws audit chromium pytest
+# Types are checked while tests wait for other programs.
+test: install lint laws audit chromium
+	@$(MAKE) --no-print-directory -j2 types pytest
 
 lint: install
 	$(BIN)/ruff check .

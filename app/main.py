@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from copy import copy
+from functools import cache
 from pathlib import Path
 
 from anyio import Semaphore, to_thread
@@ -12,6 +14,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
+from starlette.datastructures import State
 
 from app.access.gate import Gate
 from app.api import (
@@ -65,19 +68,8 @@ OTHERS = 8
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application. The schema is brought up to date when it starts."""
     settings = settings or get_settings()
-    app = FastAPI(
-        title="OPCoD Studio",
-        summary="Train language models that tutor each other.",
-        version="1",
-        openapi_url=f"{API}/openapi.json",
-        docs_url=None,  # its page loads scripts from elsewhere
-        redoc_url=None,
-        lifespan=_lifespan,
-        separate_input_output_schemas=False,
-        telemetry={"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},  # see app.tracing
-        generate_unique_id_function=openapi.operation_id,
-    )
-    openapi.install(app, API)
+    app = copy(_routed())
+    app.state, app.user_middleware = State(), []
     app.state.settings = settings
     readers = 2 * settings.request_threads
     app.state.readers = Semaphore(readers)
@@ -91,6 +83,25 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(KnownHosts, settings=settings)
     app.add_middleware(SecurityHeaders, private=settings.auth == "password", https=settings.public_url.startswith("https://"))
     app.add_middleware(Observe, log_requests=settings.log_requests)  # the outermost: refusals are measured too
+    return app
+
+
+@cache
+def _routed() -> FastAPI:
+    """What is the same for every application of a process: to put some 150 routes together takes longer than all the rest."""
+    app = FastAPI(
+        title="OPCoD Studio",
+        summary="Train language models that tutor each other.",
+        version="1",
+        openapi_url=f"{API}/openapi.json",
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        lifespan=_lifespan,
+        separate_input_output_schemas=False,
+        telemetry={"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},  # see app.tracing
+        generate_unique_id_function=openapi.operation_id,
+    )
+    openapi.install(app, API)
     api = APIRouter(prefix=API, responses=problems.RESPONSES)
     for part in (
         experiments,

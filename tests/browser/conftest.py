@@ -18,7 +18,7 @@ from app.db import migrate
 from app.main import create_app
 from app.settings import Settings
 
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 """How long a page may take where other tests keep the cores busy; one that is fast costs nothing of it."""
 LEAVING = ("htmx:sendAbort", "htmx:afterRequest")
 """What htmx says of a request under way when the page is left; of one that fails it says more."""

@@ -459,11 +459,9 @@ TOGETHER = [
     [DRAIN_WORKER, FREEZE_WORKER],
     [RESTART_BROKER, REFUSE_DATABASE],
     [REFUSE_STORE, LOSE_MACHINE],
-    [STEP_CLOCK, DIE_AHEAD_OF_TIME],
+    [STEP_CLOCK],
     [FILL_DISK],
-    [FILL_ALL],
     [KILL_TRAINING, CUT_POWER, CUT_CHECKPOINT, KILL_SERVER],
     [RESTART_ALL, CLOSE_TAB, KILL_BROKER, LOCK_DATABASE],
-    [KILL_STUDENT],
 ]
-"""What comes over one run, of one stage: almost every fault once, in few runs. The longest comes last, or the run would be over."""
+"""What comes over one run, of one stage: twenty faults, each once, in few runs. The longest comes last, or the run would be over."""

@@ -38,7 +38,7 @@ from tests.unit.app.factories import claimed, queued_run, story
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("OPCOD_FUZZ_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("OPCOD_FUZZ_EXAMPLES", "10"))
 LIMITS = settings(
     max_examples=EXAMPLES,
     deadline=None,
