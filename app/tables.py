@@ -333,7 +333,10 @@ class ExchangeLabelRow(SQLModel, table=True):
     """A word that somebody put on an exchange."""
 
     __tablename__: ClassVar[str] = "exchange_labels"
+    __table_args__: ClassVar[Any] = (Index(None, "run_id", "label"),)
     exchange_id: int = Field(primary_key=True, sa_type=BIG_INTEGER, foreign_key="exchanges.id", ondelete="CASCADE")
+    run_id: int
+    """The exchange's, to count a run's labels by."""
     label: str = Field(primary_key=True, index=True)
     person: str
     at: datetime = Field(sa_type=UtcDateTime)

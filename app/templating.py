@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from unicodedata import category
@@ -198,6 +198,12 @@ def word(name: str, text: str | None = None) -> Markup:
     return Markup(ENVIRONMENT.get_template("partials/word.html").render(word=WORDS[name.lower()], text=text or name))
 
 
+@lru_cache(maxsize=1_000)
+def form_field(field: Any) -> Markup:
+    """An input of the launch form. Most are as they were when somebody last opened it: the newest are kept, of a kilobyte each."""
+    return Markup(ENVIRONMENT.get_template("partials/form_field.html").render(field=field))
+
+
 class FlatEnvironment(Environment):
     """Gives each template its globals as a plain dict: Jinja's own chain of maps is walked anew at every include of every row."""
 
@@ -219,7 +225,8 @@ def make_environment() -> Environment:
     )
     filters = (algorithm, ticked, shown, percent, signed, number, duration, ago, day, iso, humane, plain, figure, figure_range)
     environment.filters.update({function.__name__: function for function in filters})
-    environment.globals.update(static=static, word=word, marker=marker, MENDED=MENDED, OUTCOMES=OUTCOMES, STATUSES=STATUSES, PARTS=PARTS)
+    environment.globals.update(static=static, word=word, form_field=form_field, marker=marker)
+    environment.globals.update(MENDED=MENDED, OUTCOMES=OUTCOMES, STATUSES=STATUSES, PARTS=PARTS)
     return environment
 
 

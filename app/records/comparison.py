@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from statistics import fmean
 from typing import Any, Literal
 
@@ -223,6 +224,5 @@ def _cautions(chosen: Chosen, scores: Sequence[ComparedScore]) -> list[str]:
 
 def _named(config: Mapping[str, Any], what: str) -> dict[str, str]:
     """Name -> prefix of the settings of each student or domain."""
-    return {
-        str(value): path.removesuffix(".name") for path, value in config.items() if path.startswith(f"{what}.") and path.endswith(".name")
-    }
+    prefixes = takewhile(lambda prefix: f"{prefix}.name" in config, (f"{what}.{place}" for place in count()))
+    return {str(config[f"{prefix}.name"]): prefix for prefix in prefixes}

@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 
 from app import shapes
 from app.records.exchange_queries import ExchangeFilters, page_of_ids
-from app.records.exchange_search import search_of
+from app.records.exchange_search import Kind, search_of
 from app.records.search_sql import COUNTED, NONE
 from app.tables import ExchangeRow
 
@@ -22,8 +22,8 @@ MOST = 200
 MOST_BY_ROWS = 2_000
 """The same of those with a label, of a step or a question, and of those that the index does not know yet."""
 _COLUMNS = [getattr(ExchangeRow, name) for name in COUNTED]
-Kind = tuple[Sequence[Any], int]
-"""What exchanges have in common, as in `COUNTED`, and how many they are."""
+MOST_TOLD = 100
+"""Answers of a few KB each that are remembered of a run, as long as nothing is added."""
 
 
 def facets(session: Session, run_id: int, filters: ExchangeFilters) -> shapes.Facets:
@@ -37,11 +37,17 @@ def facets(session: Session, run_id: int, filters: ExchangeFilters) -> shapes.Fa
             fitting = len(ids if rest == filters else page_of_ids(session, run_id, filters, limit=most + 1))
             return shapes.Facets(total=min(fitting, most), more=fitting > most, facets=[])
         return _tally(_one_by_one(session, col(ExchangeRow.id).in_(ids)), filters)
-    upto, kinds = search_of(session.get_bind().engine).counts(session, run_id)
-    found: list[Kind] = [(row[:-1], row[-1]) for row in kinds]
-    newer = _one_by_one(session, col(ExchangeRow.run_id) == run_id, col(ExchangeRow.id) > upto)
-    told = _tally([*found, *newer], filters)
-    return told.model_copy(update={"more": True}) if len(newer) > MOST_BY_ROWS else told
+    counts = search_of(session.get_bind().engine).counts(session, run_id)
+    newer = _one_by_one(session, col(ExchangeRow.run_id) == run_id, col(ExchangeRow.id) > counts.upto)
+    if newer:
+        told = _tally([*counts.kinds, *newer], filters)
+        return told.model_copy(update={"more": True}) if len(newer) > MOST_BY_ROWS else told
+    wanted = tuple((place, *accepted) for place, accepted in _wanted(filters))
+    remembered: shapes.Facets = counts.told.get(wanted) or _tally(counts.kinds, filters)
+    if len(counts.told) >= MOST_TOLD:
+        counts.told.clear()
+    counts.told[wanted] = remembered
+    return remembered
 
 
 def _one_by_one(session: Session, *conditions: Any) -> list[Kind]:

@@ -219,7 +219,7 @@ def exchange(session: Session, exchange_id: int) -> shapes.ExchangeDetail:
     return shapes.ExchangeDetail(
         **dict(found),
         siblings=[sibling for sibling in siblings if sibling is not None],
-        tokens_recorded=session.get(TokenLensRow, (row.run_id, row.seq)) is not None,
+        tokens_recorded=has_tokens(session, row),
     )
 
 
@@ -233,6 +233,12 @@ def exchange_row(session: Session, exchange_id: int) -> ExchangeRow:
     if row is None:
         raise NotFound("exchange", exchange_id)
     return row
+
+
+def has_tokens(session: Session, row: ExchangeRow) -> bool:
+    """Whether its tokens' probabilities were recorded."""
+    lens = select(TokenLensRow.seq).where(col(TokenLensRow.run_id) == row.run_id, col(TokenLensRow.seq) == row.seq)
+    return session.exec(lens).first() is not None
 
 
 def _shapes(session: Session, run_id: int, rows: Sequence[ExchangeRow]) -> list[shapes.Exchange]:

@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,18 @@ MOST_KEPT = 32
 """Runs whose counts stay in memory, as long as nothing is added."""
 _LOCK = 0x0DC0E
 _UPTO = "SELECT upto FROM INDEX.indexed WHERE run_id = :run_id"
+Kind = tuple[Sequence[Any], int]
+"""What exchanges have in common, as in `COUNTED`, and how many they are."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counts:
+    """A run's exchanges up to `upto`, counted by what they have in common."""
+
+    upto: int
+    kinds: Sequence[Kind]
+    told: dict[Any, Any] = field(default_factory=dict)
+    """What was worked out of them for a filter; `app.records.exchange_facets` keeps it here."""
 
 
 class ExchangeSearch:
@@ -46,7 +59,7 @@ class ExchangeSearch:
         self._sqlite = engine.dialect.name == "sqlite"
         self._sql: Dialect = SQLITE if self._sqlite else POSTGRES
         self._prepared = False
-        self._counted: dict[int, tuple[int, list[tuple[Any, ...]]]] = {}
+        self._counted: dict[int, Counts] = {}
         self._engine = self._beside(engine) if self._sqlite else engine
 
     @staticmethod
@@ -108,15 +121,15 @@ class ExchangeSearch:
         with self._reading(session) as connection:
             return connection.execute(self._text(_UPTO), {"run_id": run_id}).scalar() or 0
 
-    def counts(self, session: Session, run_id: int) -> tuple[int, list[tuple[Any, ...]]]:
-        """The last exchange counted, and how many there are of each kind: `COUNTED` and their number."""
+    def counts(self, session: Session, run_id: int) -> Counts:
+        """How many exchanges there are of each kind: the same object, as long as none is added."""
         with self._reading(session) as connection:
             bound = {"run_id": run_id}
             upto = connection.execute(self._text(_UPTO), bound).scalar() or 0
             known = self._counted.get(run_id)
-            if known is None or known[0] != upto:
+            if known is None or known.upto != upto:
                 listed = f"SELECT {', '.join(COUNTED)}, exchanges FROM INDEX.exchange_counts WHERE run_id = :run_id"
-                known = upto, [tuple(row) for row in connection.execute(self._text(listed), bound)]
+                known = Counts(upto, [(tuple(row[:-1]), row[-1]) for row in connection.execute(self._text(listed), bound)])
                 if len(self._counted) >= MOST_KEPT:
                     self._counted.clear()
                 self._counted[run_id] = known

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import delete, func
+from sqlalchemy.orm.util import identity_key
 from sqlmodel import Session, col, select
 
 from app import shapes
@@ -40,11 +41,11 @@ def put(session: Session, exchange_id: int, label: str, person: str) -> None:
     label = label.strip()
     if not label or len(label) > LONGEST or not label.isprintable() or "/" in label:
         raise Invalid([Fault("label", f"A label is 1 to {LONGEST} printable characters without a slash.", "Take a short word.")])
-    check_exchange(session, exchange_id)
+    run_id = check_exchange(session, exchange_id)
     count = session.exec(select(func.count()).where(col(ExchangeLabelRow.exchange_id) == exchange_id)).one()
     if count >= MOST:
         raise Invalid([Fault("label", f"The exchange has {count} labels already.", "Take some off first.")])
-    row = {"exchange_id": exchange_id, "label": label, "person": person, "at": now()}
+    row = {"exchange_id": exchange_id, "run_id": run_id, "label": label, "person": person, "at": now()}
     session.exec(insert_into(session, ExchangeLabelRow).values(**row).on_conflict_do_nothing())
 
 
@@ -61,9 +62,8 @@ def remove(session: Session, exchange_id: int, label: str) -> None:
 def counts(session: Session, *, run_id: int | None = None, after: str | None = None, limit: int = 50) -> shapes.Listing[shapes.LabelCount]:
     """Every label in use with the number of its exchanges, in order of the alphabet."""
     rows = select(col(ExchangeLabelRow.label), func.count()).group_by(col(ExchangeLabelRow.label)).order_by(col(ExchangeLabelRow.label))
-    if run_id is not None:  # looked up for each label, from the index alone: there are few labels, and many exchanges
-        of_run = select(ExchangeRow.id).where(col(ExchangeRow.run_id) == run_id, col(ExchangeRow.id) == col(ExchangeLabelRow.exchange_id))
-        rows = rows.where(of_run.scalar_subquery().is_not(None))
+    if run_id is not None:
+        rows = rows.where(col(ExchangeLabelRow.run_id) == run_id)
     if after is not None:
         rows = rows.where(col(ExchangeLabelRow.label) > after)
     found = session.exec(rows.limit(limit + 1)).all()
@@ -84,10 +84,19 @@ def of_many(session: Session, exchange_ids: Sequence[int]) -> dict[int, list[str
     return found
 
 
-def check_exchange(session: Session, exchange_id: int) -> None:
-    """Raises NotFound where there is no such exchange."""
-    if session.exec(select(col(ExchangeRow.id)).where(col(ExchangeRow.id) == exchange_id)).first() is None:
+def check_exchange(session: Session, exchange_id: int) -> int:
+    """The exchange's run. The database is not asked where the session holds the exchange.
+
+    Raises:
+        NotFound
+    """
+    held = session.identity_map.get(identity_key(ExchangeRow, exchange_id))
+    if isinstance(held, ExchangeRow):
+        return held.run_id
+    run_id = session.exec(select(ExchangeRow.run_id).where(col(ExchangeRow.id) == exchange_id)).first()
+    if run_id is None:
         raise NotFound("exchange", exchange_id)
+    return run_id
 
 
 def with_label(session: Session, exchange_ids: Sequence[int], label: str) -> set[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import ge
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -263,8 +264,10 @@ def _lines(found: Comparison, series: Sequence[Series], asked: Asked) -> tuple[C
             for row in rows:
                 if (cell := row[column]) and cell.score == top:
                     row[column] = replace(cell, best=True)
+    every = _fronts(rows, range(len(found.scores)))
+    of_students = [_fronts(rows, [place for place, score in enumerate(found.scores) if score.student == student]) for student in students]
     lines = []
-    for one, cells in zip(series, rows, strict=True):
+    for line, (one, cells) in enumerate(zip(series, rows, strict=True)):
         runs = tuple(found.runs[place] for place in one.places)
         verdicts = [run.mutual_improvement for run in runs]
         left = tuple(number for number in asked.runs if number not in {run.run_id for run in runs})
@@ -273,11 +276,8 @@ def _lines(found: Comparison, series: Sequence[Series], asked: Asked) -> tuple[C
                 one,
                 runs,
                 tuple(cells),
-                _front(rows, cells, range(len(cells))),
-                tuple(
-                    _front(rows, cells, [place for place, score in enumerate(found.scores) if score.student == student])
-                    for student in students
-                ),
+                every[line],
+                tuple(of_student[line] for of_student in of_students),
                 verdicts.count(True),
                 len(verdicts) - verdicts.count(None),
                 asked.but(runs=left) if left else "",
@@ -299,14 +299,17 @@ def _cell(found: Comparison, column: int, one: Series) -> ScoreCell | None:
     return ScoreCell(sum(values) / len(values), min(values), max(values), change, False)
 
 
-def _front(rows: Sequence[Sequence[ScoreCell | None]], mine: Sequence[ScoreCell | None], columns: Sequence[int]) -> bool | None:
-    """Whether no other row is at least as good in all of these columns and better in one; None where there is nothing to choose from."""
-    whole = [[cell.score for column in columns if (cell := row[column])] for row in rows]
-    whole = [row for row in whole if len(row) == len(columns)]
-    own = [cell.score for column in columns if (cell := mine[column])]
-    if len(own) < len(columns) or len(whole) < 2:
-        return None
-    return not any(row != own and all(a >= b for a, b in zip(row, own, strict=True)) for row in whole)
+def _fronts(rows: Sequence[Sequence[ScoreCell | None]], columns: Sequence[int]) -> list[bool | None]:
+    """Of each row whether no other is at least as good in all of these columns and better in one.
+
+    None where scores are missing, or nothing else is to be chosen from.
+    """
+    scores = [tuple(cell.score for column in columns if (cell := row[column])) for row in rows]
+    whole = {own for own in scores if len(own) == len(columns)}
+    several = sum(len(own) == len(columns) for own in scores) > 1
+    return [
+        not any(row != own and all(map(ge, row, own)) for row in whole) if several and len(own) == len(columns) else None for own in scores
+    ]
 
 
 def _sorted(found: Comparison, lines: Sequence[CompareLine], sort: str) -> tuple[CompareLine, ...]:

@@ -14,11 +14,11 @@ from sqlmodel import Session, col, select
 from app import shapes
 from app.errors import NotFound
 from app.records import comments, labels, queries
-from app.records.exchange_queries import ExchangeFilters
+from app.records.exchange_queries import ExchangeFilters, has_tokens
 from app.records.labels import STAR
 from app.records.page_queries import get_cast
 from app.records.search_terms import pattern
-from app.tables import ExchangeRow, FeedbackRow, TokenLensRow
+from app.tables import ExchangeRow, FeedbackRow
 from app.web.contexts import Cast
 from app.web.exchange_filters import query_of
 from app.web.marking import BRIEF, Passage, Span, feedback_spans, hit_spans, passage, prompt_spans, question_spans
@@ -287,7 +287,7 @@ def exchange_page(
         loss_reason=_loss_reason(row, cast.algorithm),
         divergence_mean=row.divergence_mean,
         divergence_max=row.divergence_max,
-        tokens_recorded=session.get(TokenLensRow, (row.run_id, row.seq)) is not None,
+        tokens_recorded=has_tokens(session, row),
         again=again,
         sides=_sides(session, row, said, look.beside),
         options=_options(row, siblings, appearances, look.beside),

@@ -155,8 +155,9 @@ def _stretch(rows: Rows) -> Stretch:
 
 def bounds(session: Session, run_id: int) -> tuple[int, int]:
     """Ids of the run's first and last exchange; zeros where there is none."""
-    ends = [page_of_ids(session, run_id, ExchangeFilters(), newest_first=newest, limit=1) for newest in (False, True)]
-    return (ends[0][0], ends[1][0]) if ends[0] and ends[1] else (0, 0)
+    ends = (select(end(col(ExchangeRow.id))).where(col(ExchangeRow.run_id) == run_id).scalar_subquery() for end in (func.min, func.max))
+    low, high = session.exec(select(*ends)).one()
+    return low or 0, high or 0
 
 
 def rows_at(session: Session, run_id: int, filters: ExchangeFilters, share: float) -> Rows:

@@ -118,7 +118,8 @@ def _around(engine: Engine, big: int) -> None:
         for label in ("starred", "check", "odd", "good example"):
             marked = chance.sample(keys, min(500, len(keys)))
             session.execute(
-                insert(ExchangeLabelRow), [{"exchange_id": key, "label": label, "person": "local", "at": moment} for key in marked]
+                insert(ExchangeLabelRow),
+                [{"exchange_id": key, "run_id": big, "label": label, "person": "local", "at": moment} for key in marked],
             )
         for key in chance.sample(keys, min(200, len(keys))):
             session.add(CommentRow(exchange_id=key or 0, person="local", text="Look at this one.", at=moment))

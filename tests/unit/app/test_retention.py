@@ -39,7 +39,9 @@ def told_run(engine: Engine, store: Store, *, ended: bool = True) -> int:
         exchange_id = exchange_queries.exchanges(session, run_id, limit=1).items[0].id
     with writing(engine) as session:
         session.execute(
-            metadata.tables["exchange_labels"].insert().values(exchange_id=exchange_id, label="starred", person="user", at=now())
+            metadata.tables["exchange_labels"]
+            .insert()
+            .values(exchange_id=exchange_id, run_id=run_id, label="starred", person="user", at=now())
         )
         session.add(WorkerRow(name=f"w{run_id}", host="h", pid=1, device="cpu", run_id=run_id, started_at=now(), seen_at=now()))
         if ended:
