@@ -26,7 +26,7 @@ async function open(address, { keep = false, push = false } = {}) {
     if (!answer.ok) { location.assign(url); return; }
     const text = await answer.text();
     const { scrollTop } = pane;
-    htmx.swap("#exchange", text, { swapStyle: "outerHTML" });
+    htmx.swap(pane.querySelector("#exchange") ?? pane.firstElementChild, text, { swapStyle: "outerHTML" });
     pane.scrollTop = keep ? scrollTop : 0;
   } catch (error) {
     if (error.name !== "AbortError") throw error;

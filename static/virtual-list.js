@@ -37,7 +37,12 @@ export class VirtualList {
       const part = await this.ask(query);
       if (!part || generation !== this.generation || !edge.isConnected) return false;
       const { scrollTop } = this.box;
-      if (side === "next") {
+      if (!edge.querySelector(".entry")) { // nothing found so far: looked on from there
+        const other = side === "next" ? "previous" : "next";
+        part.dataset[other] = edge.dataset[other] ?? "";
+        if (side === "next") this.lookedFrom = query;
+        edge.replaceWith(part);
+      } else if (side === "next") {
         edge.after(part);
         while (this.parts.length > MOST_PARTS && this.parts[0].offsetHeight + this.parts[0].offsetTop < scrollTop) {
           const gone = this.parts[0].offsetHeight;
@@ -60,6 +65,7 @@ export class VirtualList {
   // The whole list anew from another place.
   async go(query, end = false) {
     const generation = ++this.generation;
+    this.lookedFrom = undefined;
     const part = await this.ask(query);
     if (!part || generation !== this.generation) return;
     this.box.replaceChildren(part);
@@ -72,7 +78,12 @@ export class VirtualList {
   async follow(query) {
     const last = this.parts.at(-1);
     const newest = this.items.at(-1);
-    if (!newest) { await this.go(query); return this.items.length > 0; }
+    if (!newest) {
+      const from = this.lookedFrom; // all before it was looked through
+      if (!last?.dataset.next) await this.go(from ?? query);
+      this.lookedFrom ??= from;
+      return this.items.length > 0;
+    }
     if (last.dataset.next || this.busy.next) return false;
     const part = await this.ask(`${query}${query ? "&" : "?"}after=${newest.dataset.id}`);
     if (!part?.querySelector(".entry") || !last.isConnected) return false;

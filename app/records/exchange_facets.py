@@ -15,6 +15,7 @@ from app import shapes
 from app.records.exchange_queries import ExchangeFilters, page_of_ids
 from app.records.exchange_search import Kind, search_of
 from app.records.search_sql import COUNTED, NONE
+from app.records.search_windows import Window
 from app.tables import ExchangeRow
 
 MOST = 200
@@ -26,16 +27,19 @@ MOST_TOLD = 100
 """Answers of a few KB each that are remembered of a run, as long as nothing is added."""
 
 
-def facets(session: Session, run_id: int, filters: ExchangeFilters) -> shapes.Facets:
-    """Counts of the run's exchanges under the filter; every facet's under all filters but its own."""
+def facets(session: Session, run_id: int, filters: ExchangeFilters, window: Window | None = None) -> shapes.Facets:
+    """Counts of the run's exchanges under the filter; every facet's under all filters but its own.
+
+    Of a search those of its first `window` are counted.
+    """
     if filters.is_narrow or filters.terms is not None:
         left_out: dict[str, Any] = {name: None for name in COUNTED if name != "outcome"} | {"outcomes": ()}
         rest = replace(filters, **left_out)
         most = MOST if filters.terms is not None else MOST_BY_ROWS
-        ids = page_of_ids(session, run_id, rest, limit=most + 1)
-        if len(ids) > most:
-            fitting = len(ids if rest == filters else page_of_ids(session, run_id, filters, limit=most + 1))
-            return shapes.Facets(total=min(fitting, most), more=fitting > most, facets=[])
+        ids = page_of_ids(session, run_id, rest, window=window, limit=most + 1)
+        if len(ids) > most or window is not None:
+            fitting = len(ids if rest == filters else page_of_ids(session, run_id, filters, window=window, limit=most + 1))
+            return shapes.Facets(total=min(fitting, most), more=fitting > most or window is not None, facets=[])
         return _tally(_one_by_one(session, col(ExchangeRow.id).in_(ids)), filters)
     counts = search_of(session.get_bind().engine).counts(session, run_id)
     newer = _one_by_one(session, col(ExchangeRow.run_id) == run_id, col(ExchangeRow.id) > counts.upto)

@@ -14,6 +14,7 @@ from app.errors import NotFound
 from app.records import labels
 from app.records.exchange_search import search_of
 from app.records.search_terms import Term, read_terms
+from app.records.search_windows import Window
 from app.tables import ExchangeLabelRow, ExchangeRow, FeedbackRow, TokenLensRow
 
 NO_FEEDBACK = "none"
@@ -93,6 +94,21 @@ class ExchangeFilters:
         return found
 
 
+def reach(
+    session: Session, run_id: int, filters: ExchangeFilters, *, after: int | None = None, newest_first: bool = False
+) -> Window | None:
+    """How far a page goes through the run from `after` on, where to search all of it takes long; None: to its end."""
+    if not filters.terms:
+        return None
+    known: dict[Any, Window | None] = session.info.setdefault("reached", {})
+    key = (run_id, filters, after, newest_first)
+    if key not in known:
+        facts = {"run": run_id, **{name: getattr(filters, name) for name in FACTS}, "outcome": next(iter(filters.outcomes), None)}
+        search = search_of(session.get_bind().engine)
+        known[key] = search.window(session, facts, filters.terms, after=after, newest_first=newest_first)
+    return known[key]
+
+
 def page_of_ids(
     session: Session,
     run_id: int,
@@ -100,16 +116,20 @@ def page_of_ids(
     *,
     after: int | None = None,
     until: int | None = None,
+    window: Window | None = None,
     newest_first: bool = False,
     limit: int,
 ) -> list[int]:
-    """Ids of the run's exchanges that fit, in order of arrival (or the other way round), beyond id `after` and up to `until`."""
+    """Ids of the run's exchanges that fit, in order of arrival (or the other way round), beyond id `after` and up to `until`.
+
+    A search finds those in its `window`.
+    """
     place: dict[str, Any] = {"after": after, "newest_first": newest_first}
     terms = filters.terms
     if terms == ():
         return []
     if terms:
-        return _search_once(session, run_id, filters, terms, **place, until=until, limit=limit)
+        return _search_once(session, run_id, filters, terms, **place, until=until, window=window, limit=limit)
     if not filters.is_mixed:
         return _by_rows(session, run_id, filters, **place, until=until, limit=limit)
     # The index finds what few rows have in common without looking at the others. It follows behind: the newest are read as rows.

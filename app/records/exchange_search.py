@@ -23,6 +23,7 @@ from sqlmodel import Session
 
 from app.records.search_sql import BEHIND, COUNT, COUNTED, MARK, POSTGRES, SQLITE, STALE, UPTO, Dialect, fact, fts5, tsquery
 from app.records.search_terms import Term
+from app.records.search_windows import Window, window_from
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ EVERY_SECONDS = 1.0
 FEW, FEW_FOR_ONE = 10_000, 40
 """Matches that PostgreSQL expects: so many, and so many more for each that is wanted, are all fetched and sorted; where it expects
 more it goes through the exchanges in their order until it has what is wanted."""
+LOOKS_THROUGH = {"sqlite": 100_000, "postgresql": 5_000}
+"""Texts that have all the words of a search, looked into for their places in about 15 ms."""
 MOST_KEPT = 32
 """Runs whose counts stay in memory, as long as nothing is added."""
 _LOCK = 0x0DC0E
@@ -86,26 +89,31 @@ class ExchangeSearch:
         among: Sequence[int] | None = None,
         after: int | None = None,
         until: int | None = None,
+        window: Window | None = None,
         newest_first: bool = False,
         limit: int,
     ) -> list[int]:
         """Ids of exchanges of which the facts hold, the run's number among them, and whose texts have the terms; in order.
 
-        `after` is the last id of the page before, `until` the highest to be found, `among` whatever else they must be one of.
+        `after` is the last id of the page before, `until` the highest to be found, `among` whatever else they must be one of; in a
+        `window` all those are found that lie in it.
         """
         known = [fact(name, value) for name, value in facts.items() if value is not None]
         bound: dict[str, Any] = {"run_id": facts["run"], "limit": limit}
         if self._sqlite:
             sql, bound["wanted"], key = self._sql.search, fts5(known, terms), "rowid"
             order = key
+            if window is not None and window.beyond is not None:  # FTS5 looks for the next hit, however far: it has one behind the window
+                stop = fts5([fact("run", facts["run"]), fact("step", window.beyond)], ())
+                bound["wanted"] = f"({bound['wanted']}) OR ({stop})"
         else:
             wanted, values = tsquery(known, terms)
             sql, key = self._sql.search.replace("{wanted}", wanted), "id"
             bound |= values
-            with self._reading(session) as connection:
-                plan = connection.execute(self._text(f"EXPLAIN (FORMAT JSON) {sql}"), bound).scalar_one()
             # PostgreSQL takes looking into a text for cheap, and would look into all of a run's for a word that few of them have.
-            order = "id" if plan[0]["Plan"]["Plan Rows"] > FEW + FEW_FOR_ONE * limit else "id + 0"
+            order = "id" if window is not None or self._expects_many(session, sql, bound) else "id + 0"
+        if window is not None:
+            sql, bound["last"] = f"{sql} AND {key} {'>=' if newest_first else '<='} :last", window.last
         if after is not None:
             sql, bound["after"] = f"{sql} AND {key} {'<' if newest_first else '>'} :after", after
         if until is not None:
@@ -115,6 +123,27 @@ class ExchangeSearch:
         with self._reading(session) as connection:
             found = connection.execute(self._text(f"{sql} ORDER BY {order} {'DESC' if newest_first else 'ASC'} LIMIT :limit"), bound)
             return [row[0] for row in found]
+
+    def window(
+        self, session: Session, facts: Mapping[str, Any], terms: Sequence[Term], *, after: int | None, newest_first: bool
+    ) -> Window | None:
+        """How far from `after` on a search goes at once that may have to look into many texts; None: to the run's end."""
+        if not self._may_take_long(session, facts, terms):
+            return None
+        length = LOOKS_THROUGH["sqlite" if self._sqlite else "postgresql"]
+        return window_from(session, facts["run"], after, length, by_step=self._sqlite, newest_first=newest_first)
+
+    def _may_take_long(self, session: Session, facts: Mapping[str, Any], terms: Sequence[Term]) -> bool:
+        if self._sqlite:
+            return any(len(term.words) > 1 and not term.absent for term in terms)
+        wanted, values = tsquery([fact(name, value) for name, value in facts.items() if value is not None], terms)
+        sql = self._sql.search.replace("{wanted}", wanted)
+        return self._expects_many(session, sql, {"run_id": facts["run"], "limit": 1, **values})
+
+    def _expects_many(self, session: Session, sql: str, bound: Mapping[str, Any]) -> bool:
+        with self._reading(session) as connection:
+            plan = connection.execute(self._text(f"EXPLAIN (FORMAT JSON) {sql}"), bound).scalar_one()
+        return bool(plan[0]["Plan"]["Plan Rows"] > FEW + FEW_FOR_ONE * bound["limit"])
 
     def upto(self, session: Session, run_id: int) -> int:
         """The run's last exchange that the index knows; 0 for none."""

@@ -18,7 +18,7 @@ from sqlmodel import Session, col, select
 from app import shapes
 from app.records import exchange_facets, labels, queries, views
 from app.records.comments import counts_of
-from app.records.exchange_queries import ExchangeFilters, page_of_ids
+from app.records.exchange_queries import ExchangeFilters, page_of_ids, reach
 from app.records.labels import STAR
 from app.records.page_queries import get_cast
 from app.records.search_terms import pattern
@@ -90,6 +90,8 @@ class Inspector:
     total: int
     more: bool
     """There are more than `total`."""
+    partly: bool
+    """Only a part of the run was looked through: there may be more than `total`."""
     chips: tuple[Chip, ...]
     groups: tuple[Group, ...]
     labels: tuple[Choice, ...]
@@ -116,11 +118,13 @@ def inspector(
         NotFound
     """
     run, cast = queries.run_row(session, run_id), get_cast(session, run_id)
-    told = exchange_facets.facets(session, run_id, filters)
+    window = reach(session, run_id, filters)
+    told = exchange_facets.facets(session, run_id, filters, window)
     low, high = bounds(session, run_id)
     if current is not None and after is None and before is None:
-        before_it = page_of_ids(session, run_id, filters, after=current, newest_first=True, limit=PAGE // 3)
-        after = before_it[-1] - 1 if before_it else None
+        near = reach(session, run_id, filters, after=current, newest_first=True)
+        before_it = page_of_ids(session, run_id, filters, after=current, window=near, newest_first=True, limit=PAGE // 3)
+        after = before_it[-1] - 1 if before_it else current - 1 if near else None
     rows = exchange_rows(session, run_id, filters, after=after, before=before, current=current)
     shown = current or next((line.id for group in rows.groups for line in group.lines), None)
     hues = {name: cast.hue(name) for name in cast.students}
@@ -132,6 +136,7 @@ def inspector(
         query=query_of(filters),
         total=told.total,
         more=told.more,
+        partly=window is not None and told.total <= exchange_facets.MOST,
         chips=chips(filters),
         groups=groups(filters, told, hues),
         labels=_labels(filters, counts),
@@ -177,21 +182,25 @@ def exchange_rows(
     current: int | None = None,
 ) -> Rows:
     """A part of the list in reading order: those after an id, before one (0: the last part), or the first."""
-    if before is not None:
-        ids = page_of_ids(session, run_id, filters, after=before or None, newest_first=True, limit=PAGE + 1)
-        more_before, more_after = len(ids) > PAGE, bool(before)
-        ids = list(reversed(ids[:PAGE]))
-    else:
-        ids = page_of_ids(session, run_id, filters, after=after, limit=PAGE + 1)
-        more_before, more_after = bool(after), len(ids) > PAGE
-        ids = ids[:PAGE]
+    back = before is not None
+    start = before or None if back else after
+    window = reach(session, run_id, filters, after=start, newest_first=back)
+    ids = page_of_ids(session, run_id, filters, after=start, window=window, newest_first=back, limit=PAGE + 1)
+    beyond = ids[PAGE - 1] if len(ids) > PAGE else window.last if window else None
+    ids = sorted(ids[:PAGE])
+    # Where nothing was found, what stands on the other side begins where this was begun.
+    behind = None if not start else ids[-1 if back else 0] if ids else (start - 1 if back else start + 1) if window else None
     return Rows(
         groups=_groups(session, run_id, filters, ids),
         query=query_of(filters),
         current=current,
-        previous=query_of(filters, before=ids[0]) if ids and more_before else None,
-        next=query_of(filters, after=ids[-1]) if ids and more_after else None,
+        previous=_further(filters, before=beyond if back else behind),
+        next=_further(filters, after=behind if back else beyond),
     )
+
+
+def _further(filters: ExchangeFilters, **place: int | None) -> str | None:
+    return None if None in place.values() else query_of(filters, **place)
 
 
 def _groups(session: Session, run_id: int, filters: ExchangeFilters, ids: Sequence[int]) -> tuple[ExchangeGroup, ...]:

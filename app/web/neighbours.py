@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from app.records.exchange_queries import ExchangeFilters, page_of_ids
+from app.records.exchange_queries import ExchangeFilters, page_of_ids, reach
 
 AROUND = 12
 """Exchanges on either side that are read where no list is: more than the rollouts of a question, as a rule."""
@@ -32,8 +32,7 @@ class Neighbours:
     @classmethod
     def around(cls, session: Session, run_id: int, filters: ExchangeFilters, exchange_id: int) -> Neighbours:
         """With what stands right before and after an exchange."""
-        before = page_of_ids(session, run_id, filters, after=exchange_id, newest_first=True, limit=AROUND)
-        after = page_of_ids(session, run_id, filters, after=exchange_id, limit=AROUND)
+        before, after = (_next(session, run_id, filters, exchange_id, newest_first, AROUND) for newest_first in (True, False))
         return cls(session, run_id, filters, Stretch([*reversed(before), *after], len(before) < AROUND, len(after) < AROUND))
 
     def after(self, exchange_id: int) -> int | None:
@@ -59,5 +58,10 @@ class Neighbours:
         return self._ask(exchange_id, newest_first=True)
 
     def _ask(self, exchange_id: int, *, newest_first: bool) -> int | None:
-        found = page_of_ids(self._session, self._run_id, self._filters, after=exchange_id, newest_first=newest_first, limit=1)
-        return found[0] if found else None
+        return next(iter(_next(self._session, self._run_id, self._filters, exchange_id, newest_first, 1)), None)
+
+
+def _next(session: Session, run_id: int, filters: ExchangeFilters, exchange_id: int, newest_first: bool, limit: int) -> list[int]:
+    """As far as a page looks at once: what stands beyond is not found."""
+    window = reach(session, run_id, filters, after=exchange_id, newest_first=newest_first)
+    return page_of_ids(session, run_id, filters, after=exchange_id, window=window, newest_first=newest_first, limit=limit)

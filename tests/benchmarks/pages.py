@@ -135,6 +135,7 @@ def addresses(engine: Engine, big: int) -> Addresses:
         "list, scrolling on": many(lambda: f"{rows}?after={exchange()}"),
         "list, scrolling back": many(lambda: f"{rows}?before={exchange()}"),
         "list, scrolling a search": many(lambda: f"{rows}?q=density&after={exchange()}"),
+        "list, looking on for a phrase": many(lambda: f'{rows}?q="mass per volume"&after={exchange()}'),
         "exchange": many(lambda: f"/exchanges/{exchange()}"),
         "exchange, side by side": [f"/exchanges/{key}?beside={key + 1}" for key in (exchange() for _ in range(VARIANTS))],
         "exchange, of a filter": many(lambda: f"/exchanges/{exchange()}?outcome=empty&correct=false"),

@@ -11,11 +11,14 @@ from app.backups.dump import backup
 from app.backups.load import restore
 from app.db import reading, writing
 from app.lifecycle.retention import remove_rows
+from app.records import exchange_search
 from app.records.exchange_facets import MOST, facets
 from app.records.exchange_queries import ExchangeFilters, page_of_ids
 from app.records.exchange_search import search_of
 from app.records.ingest import ingest
 from app.records.search_terms import pattern, read_terms
+from app.web.exchange_pages import Look
+from app.web.inspector import exchange_rows, inspector
 from tests.unit.app.factories import claimed, exchange, queued_run
 
 TEXTS = ("Iron is 7.87 g/cm3 dense", "iron ore: heavy", "the ore of iron", "Über_alloys, naïve", "nothing", "denser than\niron")
@@ -92,6 +95,39 @@ def test_a_search_keeps_to_the_filters(engine: Engine) -> None:
         assert page_of_ids(session, run_id, ExchangeFilters(search="iron"), after=ids[1], limit=1)[0] > ids[1]
         assert page_of_ids(session, run_id, ExchangeFilters(search="iron"), newest_first=True, limit=9)[-1] == ids[0]
     assert found(engine, run_id, "iron", ids=(10**9,)) == []
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_words_side_by_side_are_looked_for_part_by_part(engine: Engine, monkeypatch: pytest.MonkeyPatch, newest_first: bool) -> None:
+    """The parts together find what one search finds, wherever a part ends, and the list of each says where the next one begins."""
+    monkeypatch.setattr(exchange_search, "LOOKS_THROUGH", {"sqlite": 5, "postgresql": 5})
+    monkeypatch.setattr(exchange_search, "FEW", -(10**6))  # whatever PostgreSQL expects, it is many
+    run_id, other = queued_run(engine), queued_run(engine)
+    tellings = {run: claimed(engine, run).token for run in (run_id, other)}
+    with writing(engine) as session:
+        for number in range(30):  # another run's stand in between, with the same steps
+            for run, token in tellings.items():
+                said = "ore of iron" if number in (14, 15, 29) else "iron of ore"
+                ingest(session, run, token, [exchange(10 + number, index=number % 3, step=1 + number // 3, text=said)])
+    follow(engine)
+    filters = ExchangeFilters(search='"ore of iron"')
+    with reading(engine) as session:
+        expected = page_of_ids(session, run_id, filters, newest_first=newest_first, limit=100)
+        found: list[int] = []
+        parts = [exchange_rows(session, run_id, filters, before=0 if newest_first else None)]
+        while further := parts[-1].previous if newest_first else parts[-1].next:
+            side, _, place = further.rpartition("&")[2].partition("=")
+            parts.append(exchange_rows(session, run_id, filters, **{side: int(place)}))
+        for part in parts:
+            ids = [line.id for group in part.groups for line in group.lines]
+            found += reversed(ids) if newest_first else ids
+    assert found == expected
+    assert len(found) == 3
+    assert len(parts) > 5
+    with reading(engine) as session:
+        page = inspector(session, run_id, filters, Look(), current=None, after=None, before=None)
+    assert (page.partly, page.total, page.exchange) == (True, 0, None)
+    assert page.rows.next
 
 
 def test_counts_are_exact_before_and_after_the_index_has_followed(engine: Engine) -> None:
