@@ -123,8 +123,8 @@ MUTATIONS = [
     Mutation(
         "the engine drops the end-of-turn token",
         "opcod/generation/transformers.py",
-        "lengths[live[ended]] = step + 1",
-        "lengths[live[ended]] = step",
+        "tuple(row[:length]), tuple(scores[:length])",
+        "tuple(row[: length - done]), tuple(scores[: length - done])",
         "tests/unit/generation/test_transformers_engine.py::test_a_row_stops_at_its_end_and_the_others_go_on",
     ),
     Mutation(

@@ -1,24 +1,29 @@
 """Batched sampling with a transformers model on its own cache.
 
-A question's prompt is computed once and its cache repeated for the n responses. A row leaves the batch
-when its turn ends: the cache is compacted as rows finish, so that time goes into live rows only.
+What prompts share is computed once: a question for its n responses, and the beginning of prompts that begin alike. A row
+leaves the batch when its turn ends, and responses to prompts that wait enter, so that time goes into live rows only.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from opcod.distillation.scoring import positions, supported_arguments
 from opcod.errors import ResourceError
 from opcod.generation.base import Generation, SamplingParams
+from opcod.generation.prefill import Prefill, Rows
+from opcod.generation.sampling import sample
 from opcod.stopwatch import count, part
 
 COMPACT_AT = 0.125
 """Share of finished rows at which the cache is compacted; appending copies the cache at every step anyway."""
+REFILL_AT = 0.5
+"""Share of the batch that is still live when prompts that wait enter: a few large prefills cost less than many small ones."""
 
 
 class TransformersEngine:
@@ -31,7 +36,7 @@ class TransformersEngine:
     def __init__(self, model: PreTrainedModel, *, end_ids: Sequence[int], pad_id: int) -> None:
         self.model = model
         self.end_ids = tuple(end_ids)
-        self.pad_id = pad_id
+        self.prefill = Prefill(model, pad_id)
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int, batch_size: int) -> list[list[Generation]]:
@@ -40,123 +45,109 @@ class TransformersEngine:
         Raises:
             ResourceError: the device has no memory for even the smallest batch.
         """
-        random = torch.Generator().manual_seed(seed)
-        streams = torch.rand((len(prompts), params.n, params.max_new_tokens), generator=random)
-        # Prompts of similar length share a batch: less padding to compute and to keep.
-        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-        results: list[list[Generation]] = [[] for _ in prompts]
-        per_batch = max(1, batch_size // params.n)
         was_training = self.model.training
         self.model.train(False)
         try:
-            for start in range(0, len(order), per_batch):
-                chosen = order[start : start + per_batch]
-                made = self._batch([prompts[row] for row in chosen], params, streams[chosen].flatten(0, 1))
-                for place, row in enumerate(chosen):
-                    results[row] = made[place * params.n : (place + 1) * params.n]
+            made = _Sampling(self.prefill, self.end_ids, prompts, params, seed, max(1, batch_size // params.n)).run()
         except torch.OutOfMemoryError:
             raise ResourceError(
-                f"Out of memory while sampling {per_batch} prompts with {params.n} responses each.",
+                f"Out of memory while sampling {max(1, batch_size // params.n)} prompts with {params.n} responses each.",
                 advice="Lower generation.batch_size or feedback.batch_size, or the response length.",
                 field="generation.batch_size",
             ) from None
         finally:
             self.model.train(was_training)
-        return results
+        return [made[start : start + params.n] for start in range(0, len(made), params.n)]
 
-    def _batch(self, prompts: Sequence[Sequence[int]], params: SamplingParams, streams: Tensor) -> list[Generation]:
-        device = self.model.device
-        width = max(map(len, prompts))
-        ids = torch.tensor([[self.pad_id] * (width - len(p)) + list(p) for p in prompts], device=device)
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-        cache = DynamicCache(config=self.model.config)
-        with part("prefill"):
-            real = sum(map(len, prompts))
-            count(real, ids.numel() - real)
-            logits = self._forward(ids, mask, positions(mask), cache)
-        if params.n > 1:
-            cache.batch_repeat_interleave(params.n)
-            mask = mask.repeat_interleave(params.n, dim=0)
-            logits = logits.repeat_interleave(params.n, dim=0)
-        with part("decode"):
-            return self._decode(logits, mask, cache, params, streams)
 
-    def _decode(self, logits: Tensor, mask: Tensor, cache: DynamicCache, params: SamplingParams, streams: Tensor) -> list[Generation]:
-        """Token by token, from the logits [B, V] after the prompts whose mask [B, width] this is."""
-        device = logits.device
-        rows = logits.shape[0]
-        ends = torch.tensor(self.end_ids, device=device)
-        streams = streams.to(device)
-        tokens = torch.full((rows, params.max_new_tokens), self.pad_id, device=device)
-        log_probs = torch.zeros((rows, params.max_new_tokens), device=device)
-        lengths = torch.full((rows,), params.max_new_tokens, device=device)
-        live = torch.arange(rows, device=device)  # rows of the batch that the cache still holds
-        running = torch.ones(rows, dtype=torch.bool, device=device)  # among `live`, those whose turn has not ended
-        for step in range(params.max_new_tokens):
-            sampled, log_prob = sample(logits, params, streams[live, step])
-            tokens[live[running], step] = sampled[running]
-            log_probs[live[running], step] = log_prob[running]
-            ended = running & torch.isin(sampled, ends)
-            lengths[live[ended]] = step + 1
-            running = running & ~ended
-            alive = int(running.sum())
-            if alive == 0 or step + 1 == params.max_new_tokens:
-                break
-            if alive <= (1 - COMPACT_AT) * len(live):
-                kept = running.nonzero().squeeze(-1)
-                cache.batch_select_indices(kept)
-                live, mask, sampled, running = live[kept], mask[kept], sampled[kept], running[kept]
-            count(alive, len(live) - alive)
-            mask = torch.cat([mask, mask.new_ones((len(live), 1))], dim=1)
-            logits = self._forward(sampled.unsqueeze(-1), mask, positions(mask)[:, -1:], cache)
-        finished = torch.zeros(rows, dtype=torch.bool, device=device)
-        finished[:] = torch.isin(tokens.gather(1, (lengths - 1).unsqueeze(-1)).squeeze(-1), ends)
+@dataclass(slots=True)
+class _Batch:
+    """Responses under way: which of all they are [B], and their rows."""
+
+    live: Tensor
+    rows: Rows
+
+    def select(self, kept: Tensor) -> None:
+        self.live = self.live[kept]
+        self.rows.select(kept)
+
+
+class _Sampling:
+    """All responses to some prompts, those of at most `room` prompts at a time. Response i belongs to prompt i // n."""
+
+    def __init__(
+        self, prefill: Prefill, end_ids: Sequence[int], prompts: Sequence[Sequence[int]], params: SamplingParams, seed: int, room: int
+    ) -> None:
+        self.prefill, self.params, self.room = prefill, params, room
+        self.prompts = [tuple(prompt) for prompt in prompts]
+        device = prefill.model.device
+        responses = len(prompts) * params.n
+        random = torch.Generator().manual_seed(seed)
+        self.streams = torch.rand((responses, params.max_new_tokens), generator=random).to(device)
+        self.ends = torch.tensor(tuple(end_ids), device=device)
+        self.tokens = torch.zeros((responses, params.max_new_tokens), dtype=torch.long, device=device)
+        self.log_probs = torch.zeros((responses, params.max_new_tokens), device=device)
+        self.lengths = torch.zeros(responses, dtype=torch.long, device=device)
+        # Prompts of similar length share a batch, the shortest first: less padding to compute and to keep.
+        self.waiting = deque(sorted(range(len(prompts)), key=lambda prompt: len(prompts[prompt])))
+
+    def run(self) -> list[Generation]:
+        batch: _Batch | None = None
+        while self.waiting or batch:
+            with part("prefill"):
+                batch = self._enter(batch)
+            with part("decode"):
+                batch = self._decode(batch)
+        last = self.tokens.gather(1, (self.lengths - 1).unsqueeze(-1)).squeeze(-1)
+        finished = torch.isin(last, self.ends).tolist()
         return [
             Generation(tuple(row[:length]), tuple(scores[:length]), done)
-            for row, scores, length, done in zip(tokens.tolist(), log_probs.tolist(), lengths.tolist(), finished.tolist(), strict=True)
+            for row, scores, length, done in zip(
+                self.tokens.tolist(), self.log_probs.tolist(), self.lengths.tolist(), finished, strict=True
+            )
         ]
 
-    def _forward(self, ids: Tensor, mask: Tensor, position_ids: Tensor, cache: DynamicCache) -> Tensor:
-        arguments = supported_arguments(
-            self.model,
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=position_ids,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits: Tensor = self.model(**arguments).logits[:, -1]
-        return logits.float()
+    def _enter(self, batch: _Batch | None) -> _Batch:
+        """Fill the batch with the responses of prompts that wait."""
+        n = self.params.n
+        room = self.room - (-(-len(batch.live) // n) if batch else 0)
+        entering = [self.waiting.popleft() for _ in range(min(room, len(self.waiting)))]
+        distinct = list(dict.fromkeys(self.prompts[prompt] for prompt in entering))
+        places = {prompt: place for place, prompt in enumerate(distinct)}
+        rows = self.prefill(distinct)
+        live = torch.tensor([prompt * n + index for prompt in entering for index in range(n)], device=self.ends.device)
+        rows.select(torch.tensor([places[self.prompts[prompt]] for prompt in entering for _ in range(n)], device=self.ends.device))
+        if batch is None:
+            return _Batch(live, rows)
+        batch.rows.add(rows)
+        batch.live = torch.cat([batch.live, live])
+        return batch
 
+    def _decode(self, batch: _Batch) -> _Batch | None:
+        """Token by token, until every turn has ended (None), or so many that prompts that wait should enter."""
+        running = torch.ones_like(batch.live, dtype=torch.bool)
+        refill = self.room * self.params.n * REFILL_AT if self.waiting and self.prefill.flexible else 0
+        while True:
+            sampled = self._sample(batch, running)
+            running = running & ~torch.isin(sampled, self.ends) & (self.lengths[batch.live] < self.params.max_new_tokens)
+            alive = int(running.sum())
+            if alive == 0:
+                return None
+            if alive <= (1 - COMPACT_AT) * len(running):
+                kept = running.nonzero().squeeze(-1)
+                batch.select(kept)
+                sampled, running = sampled[kept], running[kept]
+            count(alive, len(running) - alive)
+            self.prefill.extend(batch.rows, sampled.unsqueeze(-1))
+            if alive == len(running) and alive <= refill:
+                return batch
 
-def sample(logits: Tensor, params: SamplingParams, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Next tokens by inverse transform sampling.
-
-    Args:
-        logits: [B, V], fp32.
-        params: temperature and nucleus.
-        uniform: [B] numbers in [0, 1), one a row.
-
-    Returns:
-        token ids [B], and their log-probability [B] at the temperature before the nucleus (temperature 0: at 1).
-    """
-    if params.temperature == 0:
-        log_probs = torch.log_softmax(logits, dim=-1)
-        chosen = logits.argmax(dim=-1)
-    else:
-        log_probs = torch.log_softmax(logits / params.temperature, dim=-1)
-        probabilities, ids = log_probs.exp(), None
-        if params.top_p < 1:
-            probabilities, ids = probabilities.sort(dim=-1, descending=True)
-            # A token stays while the mass before it is below top_p: the first one always does.
-            outside = probabilities.cumsum(dim=-1) - probabilities >= params.top_p
-            outside[:, 0] = False
-            probabilities = probabilities.masked_fill(outside, 0.0)
-        cumulative = probabilities.cumsum(dim=-1)
-        # Strictly below the total, so that the last token of probability 0 can't be reached by rounding.
-        threshold = uniform.clamp(max=1 - 2**-23).unsqueeze(-1) * cumulative[:, -1:]
-        chosen = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
-        if ids is not None:
-            chosen = ids.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
-    return chosen, log_probs.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+    def _sample(self, batch: _Batch, running: Tensor) -> Tensor:
+        """The next tokens [B], kept for the turns that have not ended."""
+        live = batch.live
+        places = self.lengths[live].clamp(max=self.params.max_new_tokens - 1)
+        sampled, log_probs = sample(batch.rows.logits, self.params, self.streams[live, places])
+        self.tokens[live[running], places[running]] = sampled[running]
+        self.log_probs[live[running], places[running]] = log_probs[running]
+        self.lengths[live[running]] += 1
+        return sampled

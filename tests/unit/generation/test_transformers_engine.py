@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opcod.generation.base import SamplingParams
-from opcod.generation.transformers import TransformersEngine, sample
+from opcod.generation.prefill import Prefill
+from opcod.generation.sampling import sample
+from opcod.generation.transformers import TransformersEngine
 from tests.unit.students.tiny_models import FAMILIES, make_model
 
 PROMPTS = [[5, 6, 7], [9], [3, 4, 5, 6, 7, 8, 9, 10], [20, 21]]
@@ -23,10 +25,12 @@ def engine(family: str = "qwen3", *, end_ids: tuple[int, ...] = (256,)) -> Trans
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_tokens_are_those_of_generate(family: str) -> None:
+    """Of every family, whether prompts share a beginning or not, and when some have to wait."""
     ours = engine(family)
-    made = ours.generate(PROMPTS, SamplingParams(12, temperature=0), seed=0, batch_size=8)
+    prompts = [*PROMPTS, *([*range(30, 50), *rest] for rest in ([7], [7, 8, 9], [7], [1, 2]))]
+    made = ours.generate(prompts, SamplingParams(12, temperature=0), seed=0, batch_size=5)
     model: Any = ours.model
-    for prompt, (one,) in zip(PROMPTS, made, strict=True):
+    for prompt, (one,) in zip(prompts, made, strict=True):
         reference = model.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=12, do_sample=False)
         assert list(one.token_ids) == reference[0, len(prompt) :].tolist()
 
@@ -50,20 +54,6 @@ def test_a_row_stops_at_its_end_and_the_others_go_on() -> None:
         assert cut.finished
         lengths.add(len(cut.token_ids))
     assert len(lengths) > 3
-
-
-def test_a_response_cut_by_the_limit_is_not_finished() -> None:
-    (group,) = engine(end_ids=(287,)).generate([[1]], SamplingParams(3), seed=0, batch_size=1)
-    assert (len(group[0].token_ids), group[0].finished) == (3, False)
-
-
-def test_log_probabilities_are_the_models_own() -> None:
-    ours = engine()
-    params = SamplingParams(6, temperature=0.7, top_p=0.9)
-    ((one,),) = ours.generate([[5, 6]], params, seed=3, batch_size=1)
-    logits = ours.model(torch.tensor([[5, 6, *one.token_ids]])).logits[0, 1:-1]
-    expected = torch.log_softmax(logits / 0.7, dim=-1).gather(-1, torch.tensor(one.token_ids).unsqueeze(-1)).squeeze(-1)
-    torch.testing.assert_close(torch.tensor(one.log_probs), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_sampled_frequencies_are_the_probabilities() -> None:
@@ -90,15 +80,44 @@ def test_a_token_of_probability_zero_is_never_sampled() -> None:
         assert int(token) in (0, 2)
 
 
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes of all that goes through the model from now on."""
+    shapes: list[tuple[int, ...]] = []
+    extend = Prefill.extend
+
+    def watch(self: Prefill, rows: Any, ids: torch.Tensor, *rest: Any) -> None:
+        shapes.append(tuple(ids.shape))
+        extend(self, rows, ids, *rest)
+
+    monkeypatch.setattr(Prefill, "extend", watch)
+    return shapes
+
+
 def test_the_prompt_is_computed_once_for_its_rollouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = engine()
-    widths: list[tuple[int, int]] = []
-    forward = ours._forward
+    shapes = watched(monkeypatch)
+    engine().generate([[1, 2, 3], [4, 5, 6]], SamplingParams(4, n=5), seed=0, batch_size=10)
+    assert shapes == [(2, 3), (10, 1), (10, 1), (10, 1)]
 
-    def watch(ids: torch.Tensor, *rest: Any) -> torch.Tensor:
-        widths.append(tuple(ids.shape))  # type: ignore[arg-type]
-        return forward(ids, *rest)
 
-    monkeypatch.setattr(ours, "_forward", watch)
-    ours.generate([[1, 2, 3], [4, 5, 6]], SamplingParams(4, n=5), seed=0, batch_size=10)
-    assert widths == [(2, 3), (10, 1), (10, 1), (10, 1)]
+def test_a_beginning_that_prompts_share_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two questions of ten tokens, three responses to each, two of them the same."""
+    shapes = watched(monkeypatch)
+    prompts = [[*range(first, first + 10), *response] for first in (10, 40) for response in ([1, 2], [3], [3])]
+    engine().generate(prompts, SamplingParams(2, temperature=0), seed=0, batch_size=6)
+    assert shapes == [(2, 10), (4, 2), (6, 1)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_prompts_that_wait_enter_when_rows_have_left(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never more rows than the batch holds, whatever the family; and fewer steps than in batches one after the other."""
+    shapes = watched(monkeypatch)
+    ends = tuple(range(36))
+    prompts = [[50 + row, 51, 52] for row in range(24)]
+    made = engine(family, end_ids=ends).generate(prompts, SamplingParams(30), seed=2, batch_size=8)
+    decoding = [rows for rows, width in shapes if width == 1]
+    assert max(rows for rows, _ in shapes) <= 8
+    one_after_the_other = sum(max(len(one.token_ids) for (one,) in made[start : start + 8]) - 1 for start in (0, 8, 16))
+    if family == "gemma2":  # its sliding window is counted in columns
+        assert len(decoding) == one_after_the_other
+    else:
+        assert len(decoding) < one_after_the_other
