@@ -25,8 +25,9 @@ from app.templating import render
 from app.web.deps import go_to, refusal, stream_start, wants_fragment
 from app.web.estimate_page import taken
 from app.web.exchange_filters import whole
+from app.web.known_series import series_of
 from app.web.queue_routes import change_queue
-from app.web.series import Wanted, series
+from app.web.series import Wanted
 from app.web.shared import shared, version_of_run, version_of_runs
 from app.web.streams import list_stream, run_stream
 
@@ -106,8 +107,7 @@ def chart_series(
     quantity: Quantity = "response_tokens",
 ) -> JSONResponse:
     """What the charts lack. Written here: a shape of plain numbers needs no second look."""
-    queries.run_row(session, run_id)
-    return JSONResponse(series(session, run_id, Wanted(after, name or (), curves, tallies, heat, quantity)))
+    return JSONResponse(series_of(session, run_id, Wanted(after, name or (), curves, tallies, heat, quantity)))
 
 
 @router.get("/runs/{run_id:int}/live")

@@ -8,7 +8,9 @@ import pytest
 from sqlalchemy import Engine
 
 from app.db import reading
+from app.web import known_series
 from app.web import series as module
+from app.web.known_series import series_of
 from app.web.series import Wanted, series
 from tests.browser.seeding import Story, events, feed, start_run
 
@@ -28,6 +30,26 @@ def take(page: Page, part: dict[str, Any]) -> None:
     for key in ("tallies", "rounds", "heat"):
         for item in part.get(key, {"items": []})["items"]:
             page.setdefault(key, {})[item[0], item[1]] = item
+
+
+@pytest.mark.parametrize("most_events", [20_000, 4])
+def test_what_is_known_and_the_news_make_the_whole(engine: Engine, monkeypatch: pytest.MonkeyPatch, most_events: int) -> None:
+    """Whenever a page opens, and also where entries become wider as the run grows."""
+    monkeypatch.setattr(module, "MOST_EVENTS", most_events)
+    for name in known_series._POINTS:
+        monkeypatch.setitem(known_series._POINTS, name, 3)
+        monkeypatch.setattr(module, {"curves": "CURVE_POINTS", "tallies": "TALLY_POINTS", "heat": "HEAT_POINTS"}[name], 3)
+    claim = start_run(engine, STORY)
+    batch = list(events(STORY))
+    wanted = Wanted(-1, NAMES, curves=0, tallies=0, heat=0)
+    widths = set()
+    for begin in range(0, len(batch), 29):
+        feed(engine, claim, batch[begin : begin + 29])
+        with reading(engine) as session:
+            told = series_of(session, claim.run_id, wanted)
+            assert told == series(session, claim.run_id, wanted)
+        widths.add(told["curves"]["width"])
+    assert len(widths) > 1
 
 
 @pytest.mark.parametrize("most_events", [20_000, 4])
