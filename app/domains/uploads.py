@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from secrets import token_hex
 from typing import get_args
 
@@ -31,6 +32,9 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 HELD_OUT = "held out of train"
 LONGEST_SAMPLE = 2_000
 RUNS_TOLD = 5
+MOST_CHECKED = 100
+"""Answers of `check`, of some KB each, that are remembered: an upload's files are the same for ever, and reading them takes long."""
+_CHECKED: dict[tuple[Path, str], UploadCheck] = {}
 ADVICE: Mapping[Mend, str] = {
     "unanswerable": "Choose another column or verifier, mend the file, or have these rows dropped.",
     "long_prompts": "Have them dropped, or raise `generation.max_prompt_tokens` in the experiment.",
@@ -75,7 +79,17 @@ def check(session: Session, settings: Settings, upload_id: int, mapping: UploadM
     """
     row = _row(session, upload_id)
     mapping = mapping or UploadMapping(name="domain")
-    _, prepared = _prepare(settings, row, mapping)
+    key = (settings.uploads_folder / row.folder, mapping.model_dump_json())
+    found = _CHECKED.get(key)
+    if found is None:
+        found = _check(_prepare(settings, row, mapping)[1], mapping)
+        if len(_CHECKED) >= MOST_CHECKED:
+            _CHECKED.clear()
+        _CHECKED[key] = found
+    return found
+
+
+def _check(prepared: Prepared, mapping: UploadMapping) -> UploadCheck:
     return UploadCheck(
         ready=prepared.after.usable,
         splits=[shapes.SplitShape.model_validate(split) for split in prepared.after.splits],

@@ -20,7 +20,7 @@ from app.records.comparison_shapes import ComparedGroup, ComparedRun, ComparedSc
 from app.records.run_numbers import tell
 from app.records.run_summaries import Measured, recorded, summarise
 from app.tables import RunRow
-from opcod.evaluation.pareto import dominates
+from opcod.evaluation.pareto import undominated
 
 MOST_RUNS = 50
 Split = Literal["test", "validation"]
@@ -185,15 +185,13 @@ def _group_score(scores: Sequence[shapes.Interval]) -> GroupScore | None:
 
 def _front(run_ids: Sequence[int], scores: Sequence[ComparedScore]) -> dict[int, bool | None]:
     """Run -> whether no other dominates it in these scores; None where one of them is missing."""
-    vectors: dict[int, dict[str, float]] = {}
+    vectors: dict[int, list[float]] = {}
     for place, run_id in enumerate(run_ids):
-        mine = {f"{score.student}\n{score.domain}": one.score for score in scores if (one := score.latest[place])}
+        mine = [one.score for score in scores if (one := score.latest[place])]
         if scores and len(mine) == len(scores):
             vectors[run_id] = mine
-    return {
-        run_id: not any(dominates(other, vectors[run_id]) for other in vectors.values()) if run_id in vectors else None
-        for run_id in run_ids
-    }
+    best = dict(zip(vectors, undominated(list(vectors.values())), strict=True))
+    return {run_id: best.get(run_id) for run_id in run_ids}
 
 
 def _cautions(chosen: Chosen, scores: Sequence[ComparedScore]) -> list[str]:

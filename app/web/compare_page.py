@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import ge
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -15,6 +14,7 @@ from app.records.comparison import MOST_RUNS, comparison, known
 from app.records.comparison_shapes import ComparedRun, Comparison
 from app.tables import RunRow
 from app.web.compare_plots import ComparePlane, Scatter, Series, planes, scatter
+from opcod.evaluation.pareto import undominated
 
 Grouping = Literal["configuration", "run"]
 MEASURES: Mapping[str, str] = {
@@ -304,12 +304,10 @@ def _fronts(rows: Sequence[Sequence[ScoreCell | None]], columns: Sequence[int]) 
 
     None where scores are missing, or nothing else is to be chosen from.
     """
-    scores = [tuple(cell.score for column in columns if (cell := row[column])) for row in rows]
-    whole = {own for own in scores if len(own) == len(columns)}
-    several = sum(len(own) == len(columns) for own in scores) > 1
-    return [
-        not any(row != own and all(map(ge, row, own)) for row in whole) if several and len(own) == len(columns) else None for own in scores
-    ]
+    scores = [[cell.score for column in columns if (cell := row[column])] for row in rows]
+    whole = [own for own in scores if len(own) == len(columns)]
+    best = iter(undominated(whole))
+    return [next(best) if len(own) == len(columns) and len(whole) > 1 else None for own in scores]
 
 
 def _sorted(found: Comparison, lines: Sequence[CompareLine], sort: str) -> tuple[CompareLine, ...]:

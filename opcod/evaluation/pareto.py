@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from operator import ge
 
 from opcod.types import Scores, Verdict
 
@@ -16,6 +17,12 @@ def dominates(a: Scores, b: Scores) -> bool:
     if set(a) != set(b):
         raise ValueError(f"scores on {sorted(a)} and on {sorted(b)} cannot be compared")
     return all(a[domain] >= b[domain] for domain in a) and any(a[domain] > b[domain] for domain in a)
+
+
+def undominated(vectors: Sequence[Sequence[float]]) -> list[bool]:
+    """Of each vector of scores, all over the same things, whether no other is at least as good in all and better in one."""
+    best_first = sorted({tuple(one) for one in vectors}, key=sum, reverse=True)
+    return [not any(other != tuple(own) and all(map(ge, other, own)) for other in best_first) for own in vectors]
 
 
 def is_mutual_improvement(initial: Mapping[str, Scores], final: Mapping[str, Scores]) -> bool:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opcod.evaluation.pareto import dominates, is_mutual_improvement, verdict
+from opcod.evaluation.pareto import dominates, is_mutual_improvement, undominated, verdict
 
 INITIAL = {"x": {"a": 0.5, "b": 0.2}, "y": {"a": 0.1, "b": 0.6}}
 scores = st.fixed_dictionaries({"a": st.integers(0, 3), "b": st.integers(0, 3)})
@@ -62,3 +62,9 @@ def test_domination_is_a_strict_partial_order(a: dict[str, float], b: dict[str, 
 @given(*[st.fixed_dictionaries({"x": scores, "y": scores})] * 2)
 def test_the_verdict_agrees_with_mutual_improvement(initial: dict[str, dict[str, float]], final: dict[str, dict[str, float]]):
     assert verdict(initial, final).mutual_improvement is is_mutual_improvement(initial, final)
+
+
+@given(st.lists(scores, max_size=6))
+def test_undominated_are_those_that_none_dominates(every: list[dict[str, float]]):
+    expected = [not any(dominates(other, own) for other in every) for own in every]
+    assert undominated([list(one.values()) for one in every]) == expected
