@@ -70,6 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or get_settings()
     app = copy(_routed())
     app.state, app.user_middleware = State(), []
+    app.state.render_page = pages.problem_page
     app.state.settings = settings
     readers = 2 * settings.request_threads
     app.state.readers = Semaphore(readers)
@@ -130,7 +131,7 @@ def _routed() -> FastAPI:
     app.include_router(metrics.router, include_in_schema=False)  # where Prometheus looks by itself
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.include_router(pages.router, include_in_schema=False)
-    problems.install(app, pages.problem_page)
+    problems.install(app)
     return app
 
 

@@ -67,9 +67,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def install(app: FastAPI, render_page: PageRenderer | None = None) -> None:
-    """Answer every error with a problem: JSON under /api, and by `render_page` elsewhere where there is one."""
-    app.state.render_page = render_page
+def install(app: FastAPI) -> None:
+    """Answer every error with a problem: JSON under /api, and elsewhere by the state's `render_page` where there is one."""
 
     @app.exception_handler(Invalid)
     async def invalid(request: Request, error: Invalid) -> Response:
