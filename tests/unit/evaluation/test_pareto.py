@@ -67,4 +67,4 @@ def test_the_verdict_agrees_with_mutual_improvement(initial: dict[str, dict[str,
 @given(st.lists(scores, max_size=6))
 def test_undominated_are_those_that_none_dominates(every: list[dict[str, float]]):
     expected = [not any(dominates(other, own) for other in every) for own in every]
-    assert undominated([list(one.values()) for one in every]) == expected
+    assert undominated([(one["a"], one["b"]) for one in every]) == expected
