@@ -78,7 +78,9 @@ class Settings(BaseSettings):
         description="Seals secrets in the database; at least 32 random characters. Empty: `secret.key` in the home folder, made there.",
     )
     outbound_allow: Names = Field(
-        (), description="Private hosts and networks that webhooks may reach all the same: `hooks.lan,10.0.0.0/8`; commas between them."
+        (),
+        description="Private hosts and networks that webhooks and students' servers may be at all the same: "
+        "`hooks.lan,10.0.0.0/8`; commas between them.",
     )
 
     @field_validator("home")

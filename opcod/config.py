@@ -12,6 +12,7 @@ from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -52,6 +53,32 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
+class ServerConfig(_Section):
+    """A server that holds the student's weights as they came."""
+
+    url: str = _field(
+        ...,
+        "Its address up to `/v1`: vLLM, llama.cpp or `transformers serve`, such as `http://localhost:8000/v1`.",
+        min_length=1,
+        max_length=LONGEST_SOURCE,
+    )
+    model: str = _field(..., "What the student is called there.", min_length=1, max_length=LONGEST_SOURCE)
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            whole = False
+        if not whole or not value.isprintable() or " " in value:
+            raise ValueError("must be an http:// or https:// address")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("must hold no user, password, query or fragment")
+        return value.rstrip("/")
+
+
 class StudentConfig(_Section):
     """One student."""
 
@@ -60,6 +87,11 @@ class StudentConfig(_Section):
         ..., "Hub id, local folder (safetensors), or `demo:NAME` for a built-in specialist.", min_length=1, max_length=LONGEST_SOURCE
     )
     native_domain: str | None = _field(None, "Domain in which it is the stronger one; named in the feedback prompt.")
+    server: ServerConfig | None = _field(
+        None,
+        "A server with exactly these weights, asked while the student is as it came: for its first scores, and for feedback "
+        "before its first update. Empty: the run's own engine does everything.",
+    )
 
 
 class ColumnsConfig(_Section):

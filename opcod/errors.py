@@ -52,6 +52,12 @@ class ModelError(UserError):
     kind = "model"
 
 
+class ServerError(UserError):
+    """A server that holds a student cannot be reached, or does not do what it is asked."""
+
+    kind = "server"
+
+
 class ResourceError(UserError):
     """Memory or disk ran out, or a device is missing."""
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import live
 from app.db import make_engine, writing
 from app.errors import LeaseLost
-from app.guards import roots
+from app.guards import roots, servers
 from app.lifecycle.runs import hold
 from app.processes.lifeline import die_with_parent
 from app.records import notices
@@ -90,8 +90,9 @@ def _attempt(assignment: Assignment, stop: StopRequest) -> Report:
 def _train(assignment: Assignment, stop: StopRequest) -> Literal["completed", "stopped"]:
     settings = WorkerSettings()
     config = parse_config(assignment.config)
-    with roots.confined(roots.folders_of(settings)):
+    with roots.confined(roots.folders_of(settings)), servers.confined(servers.hosts_of(settings)):
         roots.stay_within(config)
+        servers.stay_within(config)
     ring = partial(live.ring, settings.broker_url, assignment.run_id)
     engine = make_engine(settings.database_url)
 

@@ -25,7 +25,7 @@ from app.access.marks import csrf_token, same
 from app.access.person import LOCAL, Person
 from app.api.problems import DATABASE_AWAY, database_gone, problem_of, respond
 from app.db import reading, writing
-from app.guards import roots
+from app.guards import roots, servers
 from app.guards.same_site import SAFE_METHODS
 from app.settings import Settings
 from app.tables import metadata
@@ -58,6 +58,7 @@ class Gate:
         self._settings, self._engine = settings, engine
         self._asks = settings.auth == "password"
         self._folders = roots.folders_of(settings)
+        self._servers = servers.hosts_of(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # there are none
@@ -179,7 +180,7 @@ class Gate:
                 lapsed = not await self._still(request)
             return {"type": "http.disconnect"} if lapsed else await receive()
 
-        with roots.confined(self._folders):
+        with roots.confined(self._folders), servers.confined(self._servers):
             await self.app(request.scope, watched, noted)
         if lapsed and started and not ended:
             await send({"type": "http.response.body", "body": b"", "more_body": False})

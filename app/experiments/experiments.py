@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from app.db import insert_into
 from app.errors import Fault, Invalid
-from app.guards import roots
+from app.guards import roots, servers
 from app.tables import DomainRow, ExperimentRow, StudentRow
 from opcod.config import DomainConfig, ExperimentConfig, StudentConfig, config_faults, load_preset, merge
 from opcod.errors import ModelError, UserError
@@ -60,7 +60,7 @@ def check_deeply(config: ExperimentConfig) -> None:
     Raises:
         Invalid: every fault that was found.
     """
-    outside = roots.faults(config)
+    outside = roots.faults(config) + servers.faults(config)
     if outside:
         raise Invalid(outside)  # before anything is opened
     checks: list[tuple[str, Callable[[], object]]] = [("method", partial(check_templates, config.method))]

@@ -22,7 +22,8 @@ class Generation:
     """One sampled response.
 
     `token_ids` include the end-of-turn token when there is one; `log_probs` are each token's
-    log-probability under the whole softmax at the sampling temperature (nats), before any nucleus;
+    log-probability under the whole softmax at the sampling temperature (nats), before any nucleus, and
+    empty where a server does not tell them;
     `finished` is False when the length limit cut the response.
     """
 

@@ -40,15 +40,15 @@ def verified(verifier: Verifier, question: Question, index: int, response: Respo
 
 
 class Policy:
-    """Samples text from a student with its own tokenizer and chat template."""
+    """Samples text from a student with its own tokenizer and chat template; by `engine`, or by its own weights here."""
 
-    def __init__(self, student: Student, *, batch_size: int) -> None:
+    def __init__(self, student: Student, *, batch_size: int, engine: Engine | None = None) -> None:
         self.student = student
         self.batch_size = batch_size
         self.end_ids = end_token_ids(student.model, student.tokenizer)
         self.pieces = TokenPieces(student.tokenizer)
         pad_id = student.tokenizer.pad_token_id
-        self.engine: Engine = TransformersEngine(
+        self.engine: Engine = engine or TransformersEngine(
             student.model, end_ids=self.end_ids, pad_id=pad_id if isinstance(pad_id, int) else self.end_ids[0]
         )
 

@@ -16,9 +16,11 @@ from opcod.config import ExperimentConfig, StudentConfig
 from opcod.errors import DataError, ModelError
 from opcod.evaluation.accuracy import evaluate, evaluation_params
 from opcod.generation.policy import Policy
+from opcod.generation.server import ServerEngine
 from opcod.generation.tutoring import Tutor
 from opcod.seeds import derive_seed
 from opcod.students.bases import Bases
+from opcod.students.chat import end_token_ids
 from opcod.students.ema import ExponentialAverage
 from opcod.students.export import export_student
 from opcod.students.loading import DTYPES, Student, load_student, resolve_device
@@ -79,10 +81,11 @@ class StudentHost:
 
     def evaluate(self, round: int, split: Split) -> list[Evaluation]:
         """The student as it is, on every domain's questions of a split, with the evaluation sampler."""
+        policy = self._policy(self.name, self.student, self.steps, self.policy.batch_size) if self.steps == 0 else self.policy
         params = evaluation_params(self.config.evaluation, self.config.generation)
         return [
             evaluate(
-                self.policy,
+                policy,
                 self._questions(name, split),
                 self.verifiers[name],
                 params,
@@ -175,7 +178,16 @@ class StudentHost:
         peer = self._load(name)
         load_trainable_state(peer.model, load_file(tutor_path(self.folder, name, steps)))
         peer.model.requires_grad_(False)
-        return Policy(peer, batch_size=self.config.method.feedback.batch_size)
+        return self._policy(name, peer, steps, self.config.method.feedback.batch_size)
+
+    def _policy(self, name: str, student: Student, steps: int, batch_size: int) -> Policy:
+        """A student after so many steps. As it came, its server answers for it, if it has one; what was trained is only here."""
+        server = self._config_of(name).server
+        if server is None or steps > 0:
+            return Policy(student, batch_size=batch_size)
+        field = f"students.{[one.name for one in self.config.students].index(name)}.server"
+        ends = end_token_ids(student.model, student.tokenizer)
+        return Policy(student, batch_size=batch_size, engine=ServerEngine(server, student.tokenizer, end_ids=ends, field=field))
 
     def _config_of(self, name: str) -> StudentConfig:
         return next(student for student in self.config.students if student.name == name)

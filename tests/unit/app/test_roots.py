@@ -55,6 +55,19 @@ def test_the_library_and_the_hub_are_open(client: TestClient, config: dict[str, 
 
 
 @pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8000/v1", "http://169.254.169.254/v1", "http://[::1]:8000/v1", "http://no-such-host.invalid/v1"]
+)
+def test_a_students_server_is_a_host_that_the_service_may_call(client: TestClient, config: dict[str, Any], url: str) -> None:
+    asked = deepcopy(config)
+    asked["students"][1]["server"] = {"url": url, "model": "student"}
+    (fault,) = judged(client, asked)
+    assert fault["field"] == "students.1.server.url"
+    assert "OPCOD_OUTBOUND_ALLOW" in fault["advice"]
+    asked["students"][1]["server"]["url"] = "http://8.8.8.8/v1"
+    assert judged(client, asked) == []
+
+
+@pytest.mark.parametrize(
     "place", ["{secret}", "{missing}", "{folder}", "{home}/library/../outside.jsonl", "{link}", "{loop}", "/etc/passwd", "~root/x", "x\0y"]
 )
 @pytest.mark.parametrize("field", ["students.0.model", "domains.0.train"])

@@ -1,105 +1,158 @@
-"""What every engine promises, whatever it runs on: one suite over all of them."""
+"""What every engine promises, whatever it runs on: one suite over all of them.
+
+Three ways to sample: the transformers engine; a server that takes token ids, as vLLM and llama.cpp do, in a stand-in that answers
+from the same weights; and a real `transformers serve`, which takes text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import socket
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 import torch
 from transformers import PreTrainedModel
 
+from opcod.config import ServerConfig, load_preset, parse_config
 from opcod.generation.base import Engine, Generation, SamplingParams
+from opcod.generation.policy import Policy
+from opcod.generation.server import ServerEngine
 from opcod.generation.transformers import TransformersEngine
-from tests.unit.students.tiny_models import make_model
+from opcod.students.loading import load_student
+from opcod.students.references import locate
+from opcod.tasks.questions import load_domains
+from tests.unit.students.tiny_models import make_model, make_tokenizer
 
-END, PAD = 256, 256
-PROMPTS = [[5, 6, 7], [9], [3, 4, 5, 6, 7, 8, 9, 10], [20, 21]]
+ENDS, PAD = tuple(range(224, 257)), 256
+"""Many tokens end a turn, so that some responses of few tokens do."""
+BEGINNING = tuple(range(40, 60))
+PROMPTS = ((5, 6, 7), (9,), (3, 4, 5, 6, 7, 8, 9, 10), (20, 21), (*BEGINNING, 1), (*BEGINNING, 2, 3, 4), (*BEGINNING, 1), (9, 8))
+"""Of unequal length, some alike, some with the same beginning, one of a single token."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """An engine and the model whose weights it samples from."""
+    """An engine, the model whose weights it samples from, and what it promises besides."""
 
     engine: Engine
     model: PreTrainedModel
-    end_ids: tuple[int, ...] = (END,)
+    end_ids: tuple[int, ...] = ENDS
+    prompts: Sequence[Sequence[int]] = PROMPTS
+    told_at: tuple[float, ...] = (0.0, 0.7, 1.0)
+    """Temperatures at which it tells log-probabilities."""
+    keeps_seeds: bool = True
 
-    def __call__(
-        self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int = 0, batch_size: int = 8
-    ) -> list[list[Generation]]:
-        return self.engine.generate(prompts, params, seed=seed, batch_size=batch_size)
+    def __call__(self, params: SamplingParams, *, seed: int = 0, batch_size: int = 8) -> list[list[Generation]]:
+        return self.engine.generate(self.prompts, params, seed=seed, batch_size=batch_size)
 
 
-def transformers_case() -> Case:
+def here() -> Iterator[Case]:
     model = make_model("qwen3")
-    return Case(TransformersEngine(model, end_ids=(END,), pad_id=PAD), model)
+    yield Case(TransformersEngine(model, end_ids=ENDS, pad_id=PAD), model)
 
 
-@pytest.fixture(scope="module", params=[transformers_case], ids=["transformers"])
-def case(request: pytest.FixtureRequest) -> Case:
-    made: Case = request.param()
-    return made
+def server_of_token_ids() -> Iterator[Case]:
+    model = make_model("qwen3")
+    local, one_at_a_time = TransformersEngine(model, end_ids=ENDS, pad_id=PAD), threading.Lock()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked = json.loads(request.content)
+        params = SamplingParams(asked["max_tokens"], asked["temperature"], asked["top_p"])
+        with one_at_a_time:
+            ((made,),) = local.generate([asked["prompt"]], params, seed=asked["seed"], batch_size=1)
+        choice = {
+            "text": "",
+            "token_ids": made.token_ids,
+            "logprobs": {"token_logprobs": made.log_probs},
+            "finish_reason": "stop" if made.finished else "length",
+        }
+        return httpx.Response(200, json={"choices": [choice]})
+
+    server = ServerConfig(url="http://server/v1", model="student")
+    engine = ServerEngine(server, make_tokenizer(), end_ids=ENDS, transport=httpx.MockTransport(answer))
+    yield Case(engine, model, told_at=(0.0, 1.0))
 
 
-def greedy(model: Any, prompt: Sequence[int], tokens: int) -> list[int]:
-    ids = torch.tensor([list(prompt)])
-    made: list[int] = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False)[0].tolist()
+def transformers_serve() -> Iterator[Case]:
+    from transformers.cli.serve import Serve
+
+    folder = locate("demo:densities")
+    student = load_student(folder, device=torch.device("cpu"), dtype=torch.float32)
+    policy = Policy(student, batch_size=8)
+    questions = [question for domain in load_domains(parse_config(load_preset("demo")).domains) for question in domain.train[:3]]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    serving = Serve(folder, host="127.0.0.1", port=port, device="cpu", dtype="float32", log_level="error", non_blocking=True)
+    try:
+        server = ServerConfig(url=f"http://127.0.0.1:{port}/v1", model=folder)
+        engine = ServerEngine(server, student.tokenizer, end_ids=policy.end_ids)
+        prompts = [policy.question_prompt(question) for question in questions]
+        yield Case(engine, student.model, tuple(policy.end_ids), prompts, told_at=(), keeps_seeds=False)
+    finally:
+        serving.kill_server()
+
+
+@pytest.fixture(scope="module", params=[here, server_of_token_ids, transformers_serve], ids=lambda make: make.__name__)
+def case(request: pytest.FixtureRequest) -> Iterator[Case]:
+    yield from request.param()
+
+
+def greedy(case: Case, prompt: Sequence[int], tokens: int) -> list[int]:
+    ids, model = torch.tensor([list(prompt)]), case.model
+    settings: dict[str, Any] = {"max_new_tokens": tokens, "do_sample": False, "eos_token_id": list(case.end_ids), "pad_token_id": PAD}
+    made: list[int] = model.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0].tolist()  # type: ignore[operator]
     return made[len(prompt) :]
 
 
-def test_greedy_tokens_are_those_of_generate_in_the_prompts_order(case: Case) -> None:
-    made = case(PROMPTS, SamplingParams(12, temperature=0))
-    assert [list(one.token_ids) for (one,) in made] == [greedy(case.model, prompt, 12) for prompt in PROMPTS]
+def tokens(made: list[list[Generation]]) -> list[tuple[int, ...]]:
+    return [one.token_ids for group in made for one in group]
 
 
-def test_greedy_tokens_do_not_depend_on_the_batch(case: Case) -> None:
-    """Prompts that begin alike, are alike, are one token long, and wait for their turn."""
-    beginning = list(range(40, 60))
-    prompts = [
-        *(beginning + [token, token + 1] * (token % 3) + [token] for token in range(8)),
-        [*beginning, 1],
-        [*beginning, 1],
-        [9],
-        [9, 8],
-    ]
-    alone = [case([prompt], SamplingParams(6, temperature=0))[0][0].token_ids for prompt in prompts]
-    for batch_size in (3, 64):
-        together = case(prompts, SamplingParams(6, temperature=0), batch_size=batch_size)
-        assert [one.token_ids for (one,) in together] == alone
+@pytest.mark.parametrize("batch_size", [3, 64])
+def test_greedy_tokens_are_those_of_generate_in_the_prompts_order(case: Case, batch_size: int) -> None:
+    made = case(SamplingParams(12, temperature=0), batch_size=batch_size)
+    assert [list(one) for one in tokens(made)] == [greedy(case, prompt, 12) for prompt in case.prompts]
 
 
 def test_every_prompt_gets_its_n_responses(case: Case) -> None:
-    made = case(PROMPTS, SamplingParams(5, n=3), batch_size=4)
-    assert [len(group) for group in made] == [3] * len(PROMPTS)
+    assert [len(group) for group in case(SamplingParams(3, n=3), batch_size=4)] == [3] * len(case.prompts)
 
 
-def test_a_response_ends_with_the_turn_or_at_the_limit(case: Case) -> None:
-    """At this temperature all tokens are about equally likely: some of many responses end early."""
-    made = [one for group in case(PROMPTS, SamplingParams(40, temperature=5.0, n=16), batch_size=64) for one in group]
-    assert any(one.finished for one in made)
+@pytest.mark.parametrize("limit", [1, 24])
+def test_a_response_ends_with_the_turn_or_at_the_limit(case: Case, limit: int) -> None:
+    made = [one for group in case(SamplingParams(limit)) for one in group]
     for one in made:
-        assert 1 <= len(one.token_ids) <= 40
+        assert 1 <= len(one.token_ids) <= limit
         assert not set(one.token_ids[:-1]) & set(case.end_ids)
         assert one.finished == (one.token_ids[-1] in case.end_ids)
-        assert one.finished or len(one.token_ids) == 40
+        assert one.finished or len(one.token_ids) == limit
+    assert any(one.finished == (limit > 1) for one in made)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
 def test_log_probabilities_are_those_of_the_whole_softmax_at_the_temperature(case: Case, temperature: float) -> None:
-    for prompt, (one,) in zip(PROMPTS, case(PROMPTS, SamplingParams(6, temperature, top_p=0.9), seed=3), strict=True):
+    for prompt, (one,) in zip(case.prompts, case(SamplingParams(6, temperature, top_p=0.9), seed=3), strict=True):
+        if temperature not in case.told_at:
+            assert one.log_probs == ()
+            continue
         logits = case.model(torch.tensor([[*prompt, *one.token_ids]])).logits[0, len(prompt) - 1 : -1]
         expected = torch.log_softmax(logits / (temperature or 1), dim=-1).gather(-1, torch.tensor(one.token_ids).unsqueeze(-1)).squeeze(-1)
         torch.testing.assert_close(torch.tensor(one.log_probs), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_equal_seeds_give_equal_responses_and_others_do_not(case: Case) -> None:
-    params = SamplingParams(12, n=2)
-    first, again, other = (case(PROMPTS, params, seed=seed) for seed in (7, 7, 8))
-    assert [one.token_ids for group in first for one in group] == [one.token_ids for group in again for one in group]
-    assert [one.token_ids for group in first for one in group] != [one.token_ids for group in other for one in group]
+    params = SamplingParams(8, temperature=2.0)
+    first, other = case(params, seed=7), case(params, seed=1_000)
+    assert tokens(first) != tokens(other)
+    if case.keeps_seeds:
+        assert tokens(first) == tokens(case(params, seed=7))
 
 
 def test_no_prompt_gets_no_response(case: Case) -> None:
-    assert case([], SamplingParams(5)) == []
+    assert case.engine.generate([], SamplingParams(5), seed=0, batch_size=8) == []

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.web.form import build_form, change_list, read_form, schema, walk
-from opcod.config import ExperimentConfig, load_preset, parse_config
+from opcod.config import ExperimentConfig, ServerConfig, load_preset, parse_config
 
 
 @pytest.fixture
@@ -31,6 +31,21 @@ def test_every_setting_has_a_field_and_comes_back_as_it_was(data: dict[str, Any]
     fields = {field.path for field in walk(build_form(data).sections)}
     assert leaves(data) <= fields
     assert read_form(sent(data)) == data
+
+
+def test_a_students_server_is_switched_on_and_filled_in(data: dict[str, Any]) -> None:
+    """As a browser does: the switch, then the form again with its fields, empty and required, then those filled in."""
+    pairs = dict(sent(data))
+    assert pairs["students.0.server"] == "false"
+    shown = {field.path: field for field in walk(build_form(read_form({**pairs, "students.0.server": "true"}.items())).sections)}
+    assert {shown[path].required for path in ("students.0.server.url", "students.0.server.model")} == {True}
+    filled = {
+        **{path: field.value for path, field in shown.items()},
+        "students.0.server.url": "http://gpu:8000/v1",
+        "students.0.server.model": "a",
+    }
+    first, second = parse_config(read_form(filled.items())).students[:2]
+    assert (first.server, second.server) == (ServerConfig(url="http://gpu:8000/v1", model="a"), None)
 
 
 @given(
