@@ -66,8 +66,9 @@ fuzz: install
 faults: install
 	$(BIN)/python -m tests.faults --tries $(TRIES)
 
+# A step beside trl's and the cost of the record, held against docs/benchmarks.json: BENCH_ARGS="--only step", or "--publish"
 bench: install
-	$(BIN)/python tests/benchmarks/bench_step.py $(BENCH_ARGS)
+	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
 # The table of settings in docs/operate.md, as the code has it.
 docs: install

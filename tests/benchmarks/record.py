@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.record [--database postgresql] [--pairs 4] [--exchanges 10000]
 
-Steps of the demo (24 questions x 8 rollouts, one student after the other, one thread) are made with and without the record, turn about;
-the fastest phase of each counts, which a busy machine disturbs least. Without: nothing is recorded token by token, and events go nowhere. With:
-every token of every exchange with five alternatives, and events into a database by the thread that writes them in a run.
-Then the exchanges that these steps made are written again and again into a database of their own, as fast as it takes them.
+Steps of the demo (24 questions x 8 rollouts, one student after the other, one thread) are made with and without the record, turn
+about; the fastest phase of each counts, which a busy machine disturbs least. Without: nothing is recorded token by token, and events
+go nowhere. With: every token of every exchange with five alternatives, and events into a database by the thread that writes them in a
+run. Then the exchanges that these steps made are written again and again into a database of their own, as fast as it takes them.
 """
 
 from __future__ import annotations

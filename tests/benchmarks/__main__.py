@@ -1,0 +1,119 @@
+"""`make bench`: a training step beside trl's, and what the record costs, on this machine; then whether a ratio has become worse.
+
+    python -m tests.benchmarks [--only step] [--publish]
+
+Each part's result is saved below tests/benchmarks/results. Ratios are held against those of docs/benchmarks.json, since seconds are a
+machine's own: one that is worse by more than 15 % fails. `--publish` puts this machine's there instead, and the table into
+docs/benchmarks.md. 20 minutes on two quiet cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "results"
+PUBLISHED, DOCUMENT = ROOT / "docs/benchmarks.json", ROOT / "docs/benchmarks.md"
+TOLERANCE = 0.15
+DEMO_STUDENT = ROOT / "opcod/demo_assets/densities"
+PARTS: Mapping[str, list[str]] = {
+    "step-random": ["tests/benchmarks/bench_step.py", "--threads", "1"],
+    "step-demo": ["tests/benchmarks/bench_step.py", "--threads", "1", "--model", str(DEMO_STUDENT), "--response-tokens", "32"],
+    "record-sqlite": ["-m", "tests.benchmarks.record"],
+    "record-postgresql": ["-m", "tests.benchmarks.record", "--database", "postgresql"],
+}
+BETTER_HIGH = ("speed",)
+"""What a ratio's name ends with that should be large; the others should be small."""
+HEAD = "| part | ratio | here |"
+
+
+def measure(part: str) -> dict[str, Any]:
+    """Run a part; its report, as it saved it."""
+    output = RESULTS / f"{part}.json"
+    print(f"--- {part}", flush=True)
+    subprocess.run([sys.executable, *PARTS[part], "--output", str(output)], cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=True)
+    report: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+    return report
+
+
+def ratios(report: Mapping[str, Any]) -> dict[str, float]:
+    """Name -> what one thing measured in a run is of another of the same run."""
+    if "ratios" in report:
+        found, parts = report["ratios"], report["results"]
+        return {
+            "step's time over trl's": found["step_time_ours_over_trl"],
+            "rollouts over trl's, speed": found["rollout_speed_ours_over_trl"],
+            "update over trl's, speed": found["update_speed_ours_over_trl"],
+            "peak memory over trl's": found["peak_memory_ours_over_trl"],
+            "OPCoD step's time over SDPO's": parts["opcod"]["step_s"] / parts["sdpo"]["step_s"],
+        }
+    step = report["step"]
+    return {"step's time with the record over without": step["with_s"] / step["without_s"]}
+
+
+def worse(found: Mapping[str, Mapping[str, float]], published: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Ratios that are worse than the published ones by more than the tolerance, in words."""
+    faults = []
+    for part, values in found.items():
+        for name, value in values.items():
+            before = published.get(part, {}).get(name)
+            if before is None:
+                continue
+            loss = before / value if name.endswith(BETTER_HIGH) else value / before
+            if loss > 1 + TOLERANCE:
+                faults.append(f"{part}: {name} was {before:.2f}, is {value:.2f}")
+    return faults
+
+
+def table(found: Mapping[str, Mapping[str, float]]) -> list[str]:
+    rows = [f"| {part} | {name} | {value:.2f} |" for part, values in found.items() for name, value in values.items()]
+    return [HEAD, "|---|---|--:|", *rows]
+
+
+def publish(found: Mapping[str, Mapping[str, float]]) -> None:
+    """Put the ratios where later ones are held against, and their table into the document."""
+    kept = json.loads(PUBLISHED.read_text(encoding="utf-8"))["ratios"] if PUBLISHED.exists() else {}
+    content = {
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "versions": {name: version(name) for name in ("torch", "transformers", "trl")},
+        "on": f"{datetime.now(UTC):%Y-%m-%d}",
+        "ratios": kept | dict(found),
+    }
+    PUBLISHED.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
+    begin = lines.index(HEAD)
+    length = len(list(takewhile(lambda line: line.startswith("|"), lines[begin:])))
+    lines[begin : begin + length] = table(content["ratios"])  # type: ignore[arg-type]
+    DOCUMENT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="parts whose name begins so")
+    parser.add_argument("--publish", action="store_true")
+    given = parser.parse_args()
+    found = {part: ratios(measure(part)) for part in PARTS if part.startswith(given.only)}
+    print("\n".join(table(found)))
+    if given.publish:
+        publish(found)
+        return 0
+    if not PUBLISHED.exists():
+        return 0
+    faults = worse(found, json.loads(PUBLISHED.read_text(encoding="utf-8"))["ratios"])
+    print("\n".join(faults) or "No ratio is worse than the published one.")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
