@@ -35,7 +35,7 @@ EVERY_SECONDS = 1.0
 FEW, FEW_FOR_ONE = 10_000, 40
 """Matches that PostgreSQL expects: so many, and so many more for each that is wanted, are all fetched and sorted; where it expects
 more it goes through the exchanges in their order until it has what is wanted."""
-LOOKS_THROUGH = {"sqlite": 100_000, "postgresql": 5_000}
+LOOKS_THROUGH = {"sqlite": 100_000, "postgresql": 3_000}
 """Texts that have all the words of a search, looked into for their places in about 15 ms."""
 MOST_KEPT = 32
 """Runs whose counts stay in memory, as long as nothing is added."""

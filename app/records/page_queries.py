@@ -191,11 +191,10 @@ def run_page(session: Session, run_id: int) -> RunPage:
     Raises:
         NotFound
     """
-    queries.run_row(session, run_id)
+    run = queries.run_row(session, run_id)  # held to the end: a session asks again for what nobody holds
     cursor = queries.last_arrival(session, run_id)  # before the rest: what comes in between is asked for again, never left out
-    return RunPage(
-        run_head(session, run_id), results_of(session, run_id), run_history(session, run_id), run_filing(session, run_id), cursor
-    )
+    results = run_results(session, run, get_cast(session, run_id))
+    return RunPage(run_head(session, run_id), results, run_history(session, run_id), run_filing(session, run_id), cursor)
 
 
 def run_history(session: Session, run_id: int) -> RunHistory:
