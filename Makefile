@@ -20,7 +20,7 @@ LOAD_ARGS ?=
 PAGES_ARGS ?=
 SCREENSHOT_ARGS ?=
 
-.PHONY: install demo test lint types laws audit pytest chromium docs fuzz faults bench load pages calibrate estimates screenshots demo-students clean
+.PHONY: install demo test lint types laws audit pytest chromium docs fuzz faults bench load pages memory calibrate estimates screenshots demo-students clean
 
 install: $(INSTALLED)
 
@@ -81,6 +81,10 @@ load: install
 # Server time of every page at 100 runs of 10,000 points and 1,000,000 exchanges: PAGES_ARGS="--database postgresql --runs 10 --exchanges 10000"
 pages: install
 	$(BIN)/python tests/benchmarks/pages.py $(PAGES_ARGS)
+
+# Counts the tensors of pairs of small students, against what is computed for them; rewrites docs/memory.md.
+memory: install
+	$(BIN)/python tests/benchmarks/memory.py
 
 # Measures the runs from which estimates are made, on this machine's CPU: three quiet minutes.
 calibrate: install

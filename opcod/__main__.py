@@ -133,6 +133,28 @@ def estimate(
 
 
 @app.command()
+def memory(
+    file: Annotated[Path | None, typer.Argument(help="YAML configuration.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Built-in configuration to start from.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: `generation.batch_size=32`; may be repeated.")
+    ] = None,
+    gib: Annotated[float | None, typer.Option(min=0.001, help="The device's memory in GiB, to be told what is too much for it.")] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell how much memory an experiment may take at most, phase by phase, from its settings and its students' shapes."""
+    from opcod.estimation.memory import lines
+    from opcod.estimation.memory import memory as run
+
+    data = _settings(file, preset)
+    for change in changes or ():
+        data = merge(data, parse_change(change))
+    found = run(parse_config(data))
+    for line in [found.model_dump_json()] if json_lines else lines(found, gib and gib * 2**30):
+        print(harmless(line))
+
+
+@app.command()
 def preflight(
     file: Annotated[Path | None, typer.Argument(help="YAML configuration.")] = None,
     preset: Annotated[str | None, typer.Option(help="Built-in configuration to start from.")] = None,

@@ -23,7 +23,7 @@ from opcod.estimation.jobs import evaluation_features, evaluation_job, step_feat
 from opcod.estimation.measured import MeasuredRun
 from opcod.estimation.models import ModelShape, model_shape
 from opcod.estimation.questions import DomainSize, asked_questions, domain_sizes
-from opcod.estimation.space import disk_bytes, run_bytes, student_bytes
+from opcod.estimation.space import disk_bytes, phase_bytes, run_bytes, student_bytes
 from opcod.types import Split
 
 CPU = "cpu"
@@ -199,10 +199,7 @@ def _error(runs: tuple[MeasuredRun, ...], place: int, rest: tuple[MeasuredRun, .
 
 def _memory(plan: _Plan, runs: Sequence[MeasuredRun], device: str) -> Figure:
     config, on_cpu = plan.config, kind_of(device) == CPU
-    students = [
-        student_bytes(config, shape, [peer for other, peer in enumerate(plan.shapes) if other != place], one)
-        for place, (shape, one) in enumerate(zip(plan.shapes, plan.behaviours, strict=True))
-    ]
+    students = [student_bytes(config, place, plan.shapes, one) for place, one in enumerate(plan.behaviours)]
     bases = [base for run in runs for base in process_bases(run)] if on_cpu else []
     base = fmean(bases) if bases else PROCESS_BYTES if on_cpu else 0.0
     total, processes = run_bytes(config, students, base)
@@ -220,16 +217,12 @@ def process_bases(run: MeasuredRun) -> list[float]:
         return []
     config = run.settings
     behaviours = [of_run(run, student) for student in run.students]
-    students = [
-        student_bytes(config, shape, [peer for other, peer in enumerate(shapes) if other != place], one)
-        for place, (shape, one) in enumerate(zip(shapes, behaviours, strict=True))
-    ]
+    students = [student_bytes(config, place, shapes, one) for place, one in enumerate(behaviours)]
     peaks = [student.means.get("memory/peak_bytes", 0.0) for student in run.students]
     if not all(peaks):
         return []
-    if config.compute.side_by_side:
-        return [max(0.0, peak - student.peak) for peak, student in zip(peaks, students, strict=True)]
-    return [max(0.0, max(peaks) - run_bytes(config, students, 0.0)[0])]
+    computed = [max(phases.values()) for phases in phase_bytes(config, students)]
+    return [max(0.0, peak - one) for peak, one in zip(peaks if len(computed) > 1 else [max(peaks)], computed, strict=True)]
 
 
 def _disk(plan: _Plan) -> Figure:

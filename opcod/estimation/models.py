@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -71,22 +72,30 @@ def model_shape(ref: str) -> ModelShape | None:
 def _read(folder: str, files: tuple[tuple[str, int], ...]) -> ModelShape | None:
     try:
         stated = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-        text: dict[str, Any] = stated.get("text_config") or stated
-        tensors = {name: shape for file, _ in files for name, shape in _tensors(Path(file)).items()}
-        heads = int(text["num_attention_heads"])
-        size = int(text.get("head_dim") or text["hidden_size"] // heads)
-        return ModelShape(
-            parameters=sum(prod(shape) for shape in tensors.values()),
-            layers=int(text["num_hidden_layers"]),
-            attention=heads * size,
-            key_value=int(text.get("num_key_value_heads") or heads) * size,
-            hidden=int(text["hidden_size"]),
-            intermediate=int(text.get("intermediate_size") or 4 * text["hidden_size"]),
-            vocabulary=int(text["vocab_size"]),
-            linear=_linear(tensors),
-        )
+        return shape_of(stated, {name: shape for file, _ in files for name, shape in _tensors(Path(file)).items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, ZeroDivisionError):
         return None
+
+
+def shape_of(stated: Mapping[str, Any], tensors: Mapping[str, Sequence[int]]) -> ModelShape:
+    """From what a `config.json` states, and the shape of every tensor by its name.
+
+    Raises:
+        KeyError: a size is not stated.
+    """
+    text: Mapping[str, Any] = stated.get("text_config") or stated
+    heads = int(text["num_attention_heads"])
+    size = int(text.get("head_dim") or text["hidden_size"] // heads)
+    return ModelShape(
+        parameters=sum(prod(shape) for shape in tensors.values()),
+        layers=int(text["num_hidden_layers"]),
+        attention=heads * size,
+        key_value=int(text.get("num_key_value_heads") or heads) * size,
+        hidden=int(text["hidden_size"]),
+        intermediate=int(text.get("intermediate_size") or 4 * text["hidden_size"]),
+        vocabulary=int(text["vocab_size"]),
+        linear=_linear(tensors),
+    )
 
 
 def _tensors(file: Path) -> dict[str, list[int]]:
@@ -99,7 +108,7 @@ def _tensors(file: Path) -> dict[str, list[int]]:
     return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
 
 
-def _linear(tensors: dict[str, list[int]]) -> dict[str, int]:
+def _linear(tensors: Mapping[str, Sequence[int]]) -> dict[str, int]:
     sums: dict[str, int] = {}
     for name, shape in tensors.items():
         module = name.removesuffix(".weight")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from opcod.config import ExperimentConfig
@@ -11,81 +11,184 @@ from opcod.estimation.models import ModelShape
 
 FLOAT32 = 4
 BYTES = {"float32": 4, "bfloat16": 2}
-VOCABULARY_COPIES = 5
-"""Float32 copies of a row over the vocabulary that sampling holds at once: logits, log-probabilities, probabilities twice."""
-SCORED_COPIES = 8
-"""As much for an update: student's and teacher's logits, log-softmax, gradients."""
-ACTIVATIONS_HIDDEN = 10
-ACTIVATIONS_INNER = 4
-"""Values a token and layer that the backward pass needs, in units of the hidden and of the inner width."""
+SAMPLED_COPIES = 4
+"""Float32 rows over the vocabulary that sampling holds at once: logits, log-probabilities, probabilities, their sums."""
+NUCLEUS_COPIES = 3
+"""More of them with a nucleus: the sorted tokens (8 bytes each), the sums before each."""
+CHUNK_LOGITS = 2**25
+"""Logits that the loss reads out at once, and up to which they are held; those of `opcod.distillation`, which needs torch."""
+CHUNK_COPIES = 4
+"""Buffers of the loss's chunk: logits as the model has them and scaled, their exponentials."""
+LOGITS_COPIES = 5
+"""Copies of logits that are few enough to be held: student's and teacher's, their padded forms, the gradient."""
 TOKENIZER_BYTES = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class StudentBytes:
-    """What one student holds in memory while it trains, beyond the libraries themselves."""
+    """What one student holds in memory, beyond the libraries themselves."""
 
+    model: str
+    base: int
+    """All weights, or those that students of the same model share where each has adapters."""
     weights: int
+    """Of its own: the adapters."""
     optimizer: int
     teacher: int
     tutors: int
-    sampling: int
-    update: int
+    """Weights of the frozen peers beside it while it is tutored, without bases."""
+    phases: Mapping[str, int]
+    """What each part of its work adds while it lasts: `evaluation`, `rollout`, `feedback`, `update`."""
 
     @property
     def standing(self) -> int:
-        """Held all the time."""
+        """Its own, all the time; without its base."""
         return self.weights + self.optimizer + self.teacher
 
-    @property
-    def peak(self) -> int:
-        """While it is the tutee."""
-        return self.standing + self.tutors + max(self.sampling, self.update)
+    def peaks(self) -> dict[str, int]:
+        """Phase -> what it adds to what stands. Tutors are there from the rollouts to the update."""
+        return {phase: added + (self.tutors if phase != "evaluation" else 0) for phase, added in self.phases.items()}
 
 
-def student_bytes(config: ExperimentConfig, shape: ModelShape, peers: Sequence[ModelShape], one: Behaviour) -> StudentBytes:
-    """Memory of a student with its self-teacher, its optimiser and the peers that tutor it."""
+def student_bytes(config: ExperimentConfig, place: int, shapes: Sequence[ModelShape], one: Behaviour) -> StudentBytes:
+    """Memory of student number `place` with its self-teacher, its optimiser and the peers that tutor it."""
+    shape = shapes[place]
     wide = BYTES[config.compute.dtype]
-    trained = shape.trainable(config.compute.adapters)
-    masters = config.compute.dtype == "bfloat16" and config.compute.adapters is None
-    own = wide if config.compute.adapters is None else FLOAT32
+    adapters = config.compute.adapters
+    trained = shape.trainable(adapters)
+    own = FLOAT32 if adapters else wide
+    masters = trained * FLOAT32 if own < FLOAT32 else 0
     distils = config.method.algorithm != "grpo"
+    peers = [peer for other, peer in enumerate(shapes) if other != place] if one.asked else []
     return StudentBytes(
-        weights=shape.parameters * wide + (trained * FLOAT32 if config.compute.adapters else 0),
-        optimizer=trained * (2 * FLOAT32 + own) + (trained * 2 * FLOAT32 if masters else 0),  # moments, gradient; master and its gradient
-        teacher=trained * (own + (FLOAT32 if masters else 0)) if distils else 0,
-        tutors=sum(peer.parameters for peer in peers) * wide if one.asked else 0,
-        sampling=_sampling(config, shape, one, wide),
-        update=_update(config, shape, one, wide),
+        model=config.students[place].model,
+        base=shape.parameters * wide,
+        weights=trained * own if adapters else 0,
+        optimizer=trained * 2 * FLOAT32 + masters,
+        teacher=trained * own + masters if distils else 0,
+        tutors=sum(peer.trainable(adapters) * own if adapters else peer.parameters * wide for peer in peers),
+        phases={
+            "evaluation": _evaluation(config, shape, one),
+            "rollout": _rollout(config, shape, one),
+            "feedback": max((_feedback(config, peer, one) for peer in peers), default=0),
+            "update": _update(config, shape, one),
+        },
     )
+
+
+def phase_bytes(config: ExperimentConfig, students: Sequence[StudentBytes]) -> list[dict[str, int]]:
+    """Peak of each phase, by process that trains: one for each student side by side, else one in which each phase is its largest.
+
+    Bases of the same model are there once in a process where there are adapters, else once a student.
+    """
+    adapters = config.compute.adapters is not None
+    if config.compute.side_by_side:
+        found = []
+        for student in students:
+            tutors = {peer.model: peer.base for peer in students} if adapters and student.tutors else {}
+            bases = sum({**tutors, student.model: student.base}.values())
+            found.append({phase: bases + student.standing + added for phase, added in student.peaks().items()})
+        return found
+    bases = sum({student.model: student.base for student in students}.values() if adapters else (student.base for student in students))
+    standing = bases + sum(student.standing for student in students)
+    return [{phase: standing + max(student.peaks()[phase] for student in students) for phase in students[0].phases}]
 
 
 def run_bytes(config: ExperimentConfig, students: Sequence[StudentBytes], base: float) -> tuple[float, int]:
     """(memory of all processes, number of processes that train). `base` is what a process takes for its libraries."""
-    if config.compute.side_by_side:
-        return sum(base + student.peak for student in students), len(students)
-    standing = sum(student.standing for student in students)
-    return base + standing + max(student.peak - student.standing for student in students), 1
+    processes = [max(peaks.values()) for peaks in phase_bytes(config, students)]
+    return base * len(processes) + sum(processes), len(processes)
 
 
-def _sampling(config: ExperimentConfig, shape: ModelShape, one: Behaviour, wide: int) -> int:
-    questions, each = config.schedule.questions_per_step, config.generation.rollouts
-    rows = min(config.generation.batch_size, max(questions * each, config.evaluation.samples * 8))
-    length = one.prompt + one.longest
-    if one.asked:
-        length = max(length, one.feedback_prompt + one.feedback_longest)
-    cache = rows * length * shape.layers * 2 * shape.key_value * wide
-    return int(1.5 * cache + rows * shape.vocabulary * FLOAT32 * VOCABULARY_COPIES)  # a cache that grows is copied, a layer at a time
+def _evaluation(config: ExperimentConfig, shape: ModelShape, one: Behaviour) -> int:
+    evaluation = config.evaluation
+    validation = None if evaluation.validation_questions is None else evaluation.validation_questions // len(config.domains)
+    rows = config.generation.batch_size
+    if validation is not None and evaluation.test_questions is not None:
+        rows = min(rows, max(validation, evaluation.test_questions) * evaluation.samples)
+    return _sampling(config, shape, rows, evaluation.samples, one.prompt, one.longest, nucleus=evaluation.top_p < 1)
 
 
-def _update(config: ExperimentConfig, shape: ModelShape, one: Behaviour, wide: int) -> int:
-    width = max(one.prompt, one.teacher_prompt) + one.response
-    rows = config.schedule.questions_per_step * config.generation.rollouts
-    tokens = max(width, min(config.compute.micro_batch_tokens, rows * width))
-    a_layer = ACTIVATIONS_HIDDEN * shape.hidden + 2 * (shape.attention + shape.key_value) + ACTIVATIONS_INNER * shape.intermediate
-    layers = shape.layers * shape.hidden + a_layer if config.compute.gradient_checkpointing else shape.layers * a_layer
-    scored = tokens * one.response / width if width else 0
-    return int(tokens * layers * wide + scored * shape.vocabulary * FLOAT32 * SCORED_COPIES)
+def _rollout(config: ExperimentConfig, shape: ModelShape, one: Behaviour) -> int:
+    generation = config.generation
+    rows = min(generation.batch_size, config.schedule.questions_per_step * generation.rollouts)
+    return _sampling(config, shape, rows, generation.rollouts, one.prompt, one.longest, nucleus=generation.top_p < 1)
+
+
+def _feedback(config: ExperimentConfig, tutor: ModelShape, one: Behaviour) -> int:
+    feedback = config.method.feedback
+    rows = min(feedback.batch_size, config.schedule.questions_per_step * config.generation.rollouts)
+    return _sampling(config, tutor, rows, 1, one.feedback_prompt, one.feedback_longest, nucleus=feedback.top_p < 1)
+
+
+def _sampling(config: ExperimentConfig, shape: ModelShape, rows: int, each: int, prompt: float, new: float, *, nucleus: bool) -> int:
+    """`each` responses of `new` tokens to each prompt, in a batch of `rows`: the prompts' pass, or the last token with the whole cache."""
+    wide = BYTES[config.compute.dtype]
+    prompts = max(1, rows // each)
+    rows = prompts * each
+    cached = 2 * shape.layers * shape.key_value * wide
+    first = prompts * prompt * (cached + _passing(config, shape))
+    growing = 1 + 1 / (2 * shape.layers)  # keys or values of a layer are copied into longer ones
+    copies = SAMPLED_COPIES + (NUCLEUS_COPIES if nucleus else 0)
+    last = rows * (prompt + new) * cached * growing + rows * shape.vocabulary * FLOAT32 * copies
+    return int(max(first, last))
+
+
+def _passing(config: ExperimentConfig, shape: ModelShape) -> int:
+    """Bytes of a token on its way through a layer, at the most: its attention or its feed-forward part.
+
+    An adapter is float32: its input is cast, and its output there before it is scaled and after.
+    """
+    wide = BYTES[config.compute.dtype]
+    adapted = config.compute.adapters is not None
+    cast = FLOAT32 * shape.hidden if adapted and wide < FLOAT32 else 0
+    feed_forward = wide * (4 * shape.hidden + (2 if adapted else 3) * shape.intermediate)
+    feed_forward += cast + (2 * FLOAT32 * shape.intermediate if adapted else 0)
+    attention = wide * (4 * shape.hidden + 6 * shape.attention + 2 * shape.key_value)
+    return max(feed_forward, attention)
+
+
+def _kept(config: ExperimentConfig, shape: ModelShape) -> int:
+    """Bytes of a token in a layer that the backward pass needs.
+
+    Norms and adapters keep their inputs in float32, and each adapter its own.
+    """
+    wide = BYTES[config.compute.dtype]
+    norms = 2 * FLOAT32 * shape.hidden + FLOAT32 * (shape.attention + shape.key_value)
+    linear = wide * (2 * shape.hidden + shape.attention + shape.intermediate)
+    if config.compute.adapters and wide < FLOAT32:
+        linear = FLOAT32 * (5 * shape.hidden + shape.attention + shape.intermediate)
+    attention = wide * 4 * shape.attention  # queries, keys and values of every head, output
+    return norms + linear + attention + wide * 3 * shape.intermediate
+
+
+def _update(config: ExperimentConfig, shape: ModelShape, one: Behaviour) -> int:
+    """The teacher's pass; or the student's activations with the loss; or with a layer's backward pass; or the optimiser's step."""
+    compute, wide = config.compute, BYTES[config.compute.dtype]
+    teaches = config.method.algorithm != "grpo"
+    width = (one.teacher_prompt if teaches else one.prompt) + one.response
+    batch = (config.optimizer.mini_batch_questions or config.schedule.questions_per_step) * config.generation.rollouts
+    rows = max(1, min(batch, int(compute.micro_batch_tokens / max(1.0, width))))
+    student, scored = rows * (one.prompt + one.response), rows * one.response
+    many = scored * shape.vocabulary > CHUNK_LOGITS
+    readout = wide * scored * (shape.hidden if many else shape.vocabulary)
+    passing, kept = _passing(config, shape), _kept(config, shape)
+    teacher = rows * width * (passing + wide * shape.hidden) if teaches else 0.0
+    activations = shape.layers * (wide * shape.hidden if compute.gradient_checkpointing else kept) * student
+    backward = student * (passing + (kept if compute.gradient_checkpointing else 0))
+    loss = CHUNK_COPIES * FLOAT32 * min(scored * shape.vocabulary, CHUNK_LOGITS) + (0 if many else LOGITS_COPIES * readout)
+    mask = (1 + wide) * rows * (one.prompt + one.response) ** 2 if rows > 1 else 0.0
+    trained = shape.trainable(compute.adapters)
+    gradients = trained * (FLOAT32 if compute.adapters else wide)
+    learning = (2 if teaches else 1) * readout + activations + mask + max(loss, backward)
+    return int(max(gradients + max(teacher, learning), _stepping(config, shape, gradients)))
+
+
+def _stepping(config: ExperimentConfig, shape: ModelShape, gradients: int) -> int:
+    """The optimiser's step: gradients in float32, and what it computes of one weight after the other on a CPU, of all at once on a GPU."""
+    trained = shape.trainable(config.compute.adapters)
+    at_once = trained if config.compute.device != "cpu" else min(trained, 2 * shape.vocabulary * shape.hidden)
+    return max(gradients, trained * FLOAT32) + at_once * FLOAT32
 
 
 def disk_bytes(config: ExperimentConfig, shapes: Sequence[ModelShape], behaviours: Sequence[Behaviour]) -> float:

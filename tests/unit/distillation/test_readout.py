@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,8 +9,6 @@ from typing import Any, cast
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, CohereConfig, GraniteConfig, PreTrainedModel
 
 from opcod.config import AdaptersConfig, GrpoConfig, LossConfig, OptimizerConfig
@@ -20,6 +17,7 @@ from opcod.distillation import readout as readout_module
 from opcod.distillation.loss import score_distillation
 from opcod.distillation.readout import Readout, plain_head, response_readout
 from opcod.distillation.scoring import pad, response_logits
+from opcod.profiling.held import Held
 from opcod.students.ema import ExponentialAverage
 from opcod.students.loading import without_dropout
 from opcod.students.lora import add_adapters
@@ -131,36 +129,6 @@ class TestUpdates:
         for here, there in zip(ours, old, strict=True):
             assert here == pytest.approx(there, abs=1e-5)
         assert_equal((parts, found), (whole, expected))
-
-
-class Held(TorchDispatchMode):
-    """Bytes of the tensors made since, at their most."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = function(*args, **(kwargs or {}))
-        given = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
-        for leaf in tree_leaves(made):
-            if isinstance(leaf, torch.Tensor):
-                self._see(leaf.untyped_storage(), given)
-        return made
-
-    def _see(self, storage: torch.UntypedStorage, given: set[int]) -> None:
-        if storage._cdata in self._known or storage._cdata in given:
-            return
-        size = storage.nbytes()
-        self._known.add(storage._cdata)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._let_go, storage._cdata, size)
-
-    def _let_go(self, place: int, size: int) -> None:
-        self._known.discard(place)
-        self.now -= size
 
 
 def added(tokens: int, *, top_k: int | None) -> int:

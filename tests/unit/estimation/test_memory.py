@@ -1,0 +1,84 @@
+"""What an experiment may hold at most: bases that are shared count once, and what is computed is what the code holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opcod.config import ExperimentConfig, load_preset, merge, parse_config
+from opcod.distillation import loss, readout
+from opcod.errors import ModelError
+from opcod.estimation import space
+from opcod.estimation.memory import Memory, lines, memory
+from opcod.estimation.models import ModelShape
+from opcod.estimation.space import student_bytes
+from tests.benchmarks import memory as benchmark
+
+SHAPE = benchmark.shape(benchmark.LARGE["Qwen3-8B"])
+BASE = 2 * SHAPE.parameters
+
+
+def paper(*models: str, **compute: Any) -> ExperimentConfig:
+    students = [{"name": name, "model": model} for name, model in zip(("ann", "bob"), models, strict=True)]
+    return parse_config(merge(load_preset("paper"), {**benchmark.CHANGES, "students": students} | {"compute": compute}))
+
+
+def standing(config: ExperimentConfig, shape: ModelShape = SHAPE) -> int:
+    """Least of all that it holds at any time."""
+    found = memory(config, [shape, shape])
+    own = found.adapters + found.optimizer + found.teachers
+    return sum(process.phases["evaluation"] for process in found.processes) - own
+
+
+def test_the_loss_is_computed_as_it_is_made() -> None:
+    assert space.CHUNK_LOGITS == loss.CHUNK_LOGITS == readout.WHOLE_LOGITS
+
+
+def test_a_shape_is_that_of_the_model() -> None:
+    assert SHAPE.parameters == 8_190_735_360  # as its card on the hub has it: 8.2 billion
+    assert (SHAPE.layers, SHAPE.attention, SHAPE.key_value, SHAPE.intermediate) == (36, 4096, 1024, 12_288)
+
+
+def test_one_base_counts_once_where_adapters_share_it() -> None:
+    lora = {"adapters": {"rank": 8}}
+    together, apart = standing(paper("a", "a", **lora)), standing(paper("a", "b", **lora))
+    assert apart - together == BASE
+    full = memory(paper("a", "a"), [SHAPE, SHAPE])
+    assert min(full.processes[0].phases.values()) > 2 * BASE
+    assert full.tutors == BASE  # a tutor is a copy of its own
+    side_by_side = memory(paper("a", "b", **lora, side_by_side=True), [SHAPE, SHAPE])
+    assert [process.students for process in side_by_side.processes] == [["ann"], ["bob"]]
+    assert all(min(process.phases.values()) > 2 * BASE for process in side_by_side.processes)  # its own and its tutor's
+
+
+def test_what_is_too_much_is_told_with_the_setting_that_lowers_it() -> None:
+    config = paper("a", "a", adapters={"rank": 8})
+    found = memory(config, [SHAPE, SHAPE])
+    assert found.fits(80e9)
+    wider = memory(parse_config(merge(config.model_dump(), {"generation": {"batch_size": 256}})), [SHAPE, SHAPE])
+    assert not wider.fits(80e9)
+    told = [line for line in lines(wider, 80e9) if "too much" in line]
+    assert [line.split()[0] for line in told] == ["evaluation", "rollout"]
+    assert all(line.endswith("lower generation.batch_size") for line in told)
+    assert not any("too much" in line for line in lines(found, 80e9))
+    assert Memory.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_student_that_is_not_here_has_no_memory() -> None:
+    with pytest.raises(ModelError, match="org/unseen"):
+        memory(paper("org/unseen", "org/unseen"))
+
+
+def test_what_is_computed_is_what_a_step_holds(tmp_path: Path) -> None:
+    """Of a pair far smaller than any that is trained for its answers, on a shared base in bfloat16."""
+    model = benchmark.llama(128, 2, 2048)
+    benchmark.make_model(tmp_path / "base", model)
+    config = benchmark.settings(tmp_path, {**benchmark.LORA, "gradient_checkpointing": True}, {"max_response_tokens": 12})
+    stands, added, did = benchmark.measure(config, tmp_path)
+    students = [student_bytes(config, place, [benchmark.shape(model)] * 2, did) for place in range(2)]
+    assert students[0].base + sum(student.standing for student in students) == pytest.approx(stands, rel=0.01)
+    computed = students[0].peaks()
+    for phase in ("feedback", "update"):
+        assert computed[phase] == pytest.approx(added[phase], rel=0.3), phase
