@@ -309,7 +309,7 @@ class ComputeConfig(_Section):
     side_by_side: bool = _field(
         False,
         "Run the phases of a round at once, one process a student. Same result; needs round_start tutors and memory for all students: "
-        "each process has its own copy of the base of adapters.",
+        "each process has its own copy of the base of adapters, and a GPU of its own where device is auto or cuda and there are as many.",
     )
     threads: int | None = _field(None, "CPU threads of each student's process; empty: the cores shared among them.", ge=1, le=1024)
 

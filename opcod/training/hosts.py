@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
+
 from opcod.config import ExperimentConfig
 from opcod.errors import KilledError
 from opcod.students.bases import Bases
@@ -53,14 +55,24 @@ def open_hosts(config: ExperimentConfig, folder: Path, domains: Sequence[DomainD
     side_by_side = config.compute.side_by_side
     threads = config.compute.threads or max(1, available_cores() // (len(config.students) if side_by_side else 1))
 
-    def arguments(name: str) -> tuple[Any, ...]:
-        return config, name, folder, tuple(domains), threads
+    def arguments(name: str, device: str) -> tuple[Any, ...]:
+        own = config.model_copy(update={"compute": config.compute.model_copy(update={"device": device})})
+        return own, name, folder, tuple(domains), threads
 
-    names = [student.name for student in config.students]
+    devices = devices_of(config)
     if side_by_side:
-        return ProcessHosts({name: arguments(name) for name in names})
+        return ProcessHosts({name: arguments(name, device) for name, device in devices.items()})
     bases = Bases()
-    return LocalHosts({name: (*arguments(name), bases) for name in names})
+    return LocalHosts({name: (*arguments(name, device), bases) for name, device in devices.items()})
+
+
+def devices_of(config: ExperimentConfig) -> dict[str, str]:
+    """Student -> device: side by side, a GPU for each in their order where there are as many and none is named; else the configured one."""
+    names = [student.name for student in config.students]
+    device = config.compute.device
+    if config.compute.side_by_side and device in ("auto", "cuda") and torch.cuda.device_count() >= len(names):
+        return {name: f"cuda:{place}" for place, name in enumerate(names)}
+    return dict.fromkeys(names, device)
 
 
 def available_cores() -> int:

@@ -52,6 +52,8 @@ class StudentHost:
         self, config: ExperimentConfig, name: str, folder: Path, domains: Sequence[DomainData], threads: int, bases: Bases | None = None
     ) -> None:
         torch.set_num_threads(threads)
+        if (device := resolve_device(config.compute.device)).type == "cuda":
+            torch.cuda.set_device(device)  # the one whose memory is told of and let go
         self.config = config
         self.bases = bases or Bases()
         self.name = name
