@@ -32,15 +32,20 @@ def facets(session: Session, run_id: int, filters: ExchangeFilters, window: Wind
 
     Of a search those of its first `window` are counted.
     """
-    if filters.is_narrow or filters.terms is not None:
-        left_out: dict[str, Any] = {name: None for name in COUNTED if name != "outcome"} | {"outcomes": ()}
-        rest = replace(filters, **left_out)
-        most = MOST if filters.terms is not None else MOST_BY_ROWS
-        ids = page_of_ids(session, run_id, rest, window=window, limit=most + 1)
-        if len(ids) > most or window is not None:
-            fitting = len(ids if rest == filters else page_of_ids(session, run_id, filters, window=window, limit=most + 1))
-            return shapes.Facets(total=min(fitting, most), more=fitting > most or window is not None, facets=[])
-        return _tally(_one_by_one(session, col(ExchangeRow.id).in_(ids)), filters)
+    left_out: dict[str, Any] = {name: None for name in COUNTED if name != "outcome"} | {"outcomes": ()}
+    rest = replace(filters, **left_out)
+    if filters.terms is not None:
+        ids = page_of_ids(session, run_id, rest, window=window, limit=MOST + 1)
+        if len(ids) <= MOST and window is None:
+            return _tally(_one_by_one(session, col(ExchangeRow.id).in_(ids)), filters)
+        fitting = len(ids if rest == filters else page_of_ids(session, run_id, filters, window=window, limit=MOST + 1))
+        return shapes.Facets(total=min(fitting, MOST), more=fitting > MOST or window is not None, facets=[])
+    if filters.is_narrow:
+        few = _one_by_one(session, col(ExchangeRow.run_id) == run_id, *rest.conditions())
+        if len(few) <= MOST_BY_ROWS:
+            return _tally(few, filters)
+        fitting = len(page_of_ids(session, run_id, filters, limit=MOST_BY_ROWS + 1))
+        return shapes.Facets(total=min(fitting, MOST_BY_ROWS), more=fitting > MOST_BY_ROWS, facets=[])
     counts = search_of(session.get_bind().engine).counts(session, run_id)
     newer = _one_by_one(session, col(ExchangeRow.run_id) == run_id, col(ExchangeRow.id) > counts.upto)
     if newer:
