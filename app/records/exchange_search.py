@@ -98,18 +98,17 @@ class ExchangeSearch:
         `after` is the last id of the page before, `until` the highest to be found, `among` whatever else they must be one of; in a
         `window` all those are found that lie in it.
         """
-        known = [fact(name, value) for name, value in facts.items() if value is not None]
         bound: dict[str, Any] = {"run_id": facts["run"], "limit": limit}
         if self._sqlite:
+            known = [fact(name, value) for name, value in facts.items() if value is not None]
             sql, bound["wanted"], key = self._sql.search, fts5(known, terms), "rowid"
             order = key
             if window is not None and window.beyond is not None:  # FTS5 looks for the next hit, however far: it has one behind the window
                 stop = fts5([fact("run", facts["run"]), fact("step", window.beyond)], ())
                 bound["wanted"] = f"({bound['wanted']}) OR ({stop})"
         else:
-            wanted, values = tsquery(known, terms)
-            sql, key = self._sql.search.replace("{wanted}", wanted), "id"
-            bound |= values
+            sql, values = self._asked(facts, terms)
+            key, bound = "id", bound | values
             # PostgreSQL takes looking into a text for cheap, and would look into all of a run's for a word that few of them have.
             order = "id" if window is not None or self._expects_many(session, sql, bound) else "id + 0"
         if window is not None:
@@ -136,9 +135,17 @@ class ExchangeSearch:
     def _may_take_long(self, session: Session, facts: Mapping[str, Any], terms: Sequence[Term]) -> bool:
         if self._sqlite:
             return any(len(term.words) > 1 and not term.absent for term in terms)
-        wanted, values = tsquery([fact(name, value) for name, value in facts.items() if value is not None], terms)
-        sql = self._sql.search.replace("{wanted}", wanted)
+        sql, values = self._asked(facts, terms)
         return self._expects_many(session, sql, {"run_id": facts["run"], "limit": 1, **values})
+
+    def _asked(self, facts: Mapping[str, Any], terms: Sequence[Term]) -> tuple[str, dict[str, str]]:
+        """PostgreSQL's statement, and what is bound in it besides the run.
+
+        A column tells the run as well: with another fact the index need not go through all of the run's.
+        """
+        known = [fact(name, value) for name, value in facts.items() if value is not None and name != "run"]
+        wanted, values = tsquery(known or [fact("run", facts["run"])], terms)
+        return self._sql.search.replace("{wanted}", wanted), values
 
     def _expects_many(self, session: Session, sql: str, bound: Mapping[str, Any]) -> bool:
         with self._reading(session) as connection:
