@@ -21,7 +21,16 @@ LONG_TEXT = 2_000
 """A text that may be this long gets a large box."""
 OPEN_SECTIONS = ("general", "students", "domains", "method", "schedule")
 OPEN_GROUPS = re.compile(r"^(method\.gate|domains\.\d+\.verifier|compute\.adapters)$")
-TITLES = {"optimizer": "Optimiser", "grpo": "GRPO", "top_k": "Top K", "top_p": "Top p", "gpus": "GPUs", "id": "ID", "dtype": "Precision"}
+TITLES = {
+    "optimizer": "Optimiser",
+    "grpo": "GRPO",
+    "top_k": "Top K",
+    "top_p": "Top p",
+    "gpus": "GPUs",
+    "id": "ID",
+    "url": "URL",
+    "dtype": "Precision",
+}
 ABOUT = {"general": "What you call it, and where chance begins.", "students": "Two or more.", "domains": "One or more."}
 
 
