@@ -83,7 +83,8 @@ class StudentHost:
 
     def evaluate(self, round: int, split: Split) -> list[Evaluation]:
         """The student as it is, on every domain's questions of a split, with the evaluation sampler."""
-        policy = self._policy(self.name, self.student, self.steps, self.policy.batch_size) if self.steps == 0 else self.policy
+        engine = self._server(self.name, self.student, self.steps)
+        policy = Policy(self.student, batch_size=self.policy.batch_size, engine=engine) if engine else self.policy
         params = evaluation_params(self.config.evaluation, self.config.generation)
         return [
             evaluate(
@@ -173,23 +174,26 @@ class StudentHost:
                 return load_student(ref, device=device, dtype=dtype, gradient_checkpointing=checkpointing)
             return self.bases.student(ref, device=device, dtype=dtype, adapters=compute.adapters, gradient_checkpointing=checkpointing)
         except ModelError as error:
-            error.field = f"students.{[student.name for student in self.config.students].index(name)}.model"
+            error.field = self._entry(name, "model")
             raise
 
     def _frozen(self, name: str, steps: int) -> Policy:
         peer = self._load(name)
         load_trainable_state(peer.model, load_file(tutor_path(self.folder, name, steps)))
         peer.model.requires_grad_(False)
-        return self._policy(name, peer, steps, self.config.method.feedback.batch_size)
+        return Policy(peer, batch_size=self.config.method.feedback.batch_size, engine=self._server(name, peer, steps))
 
-    def _policy(self, name: str, student: Student, steps: int, batch_size: int) -> Policy:
-        """A student after so many steps. As it came, its server answers for it, if it has one; what was trained is only here."""
+    def _server(self, name: str, student: Student, steps: int) -> ServerEngine | None:
+        """What answers for a student as it came, if it has a server; what was trained is only here."""
         server = self._config_of(name).server
         if server is None or steps > 0:
-            return Policy(student, batch_size=batch_size)
-        field = f"students.{[one.name for one in self.config.students].index(name)}.server"
+            return None
         ends = end_token_ids(student.model, student.tokenizer)
-        return Policy(student, batch_size=batch_size, engine=ServerEngine(server, student.tokenizer, end_ids=ends, field=field))
+        return ServerEngine(server, student.tokenizer, end_ids=ends, field=self._entry(name, "server"))
+
+    def _entry(self, name: str, key: str) -> str:
+        """Where the configuration says it of a student."""
+        return f"students.{[student.name for student in self.config.students].index(name)}.{key}"
 
     def _config_of(self, name: str) -> StudentConfig:
         return next(student for student in self.config.students if student.name == name)

@@ -18,9 +18,10 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
+
+from tests.benchmarks.documents import put_table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
@@ -84,18 +85,15 @@ def table(found: Mapping[str, Mapping[str, float]]) -> list[str]:
 def publish(found: Mapping[str, Mapping[str, float]]) -> None:
     """Put the ratios where later ones are held against, and their table into the document."""
     kept = json.loads(PUBLISHED.read_text(encoding="utf-8"))["ratios"] if PUBLISHED.exists() else {}
+    published = kept | dict(found)
     content = {
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("torch", "transformers", "trl")},
         "on": f"{datetime.now(UTC):%Y-%m-%d}",
-        "ratios": kept | dict(found),
+        "ratios": published,
     }
     PUBLISHED.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
-    begin = lines.index(HEAD)
-    length = len(list(takewhile(lambda line: line.startswith("|"), lines[begin:])))
-    lines[begin : begin + length] = table(content["ratios"])  # type: ignore[arg-type]
-    DOCUMENT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    put_table(DOCUMENT, HEAD, table(published))
 
 
 def main() -> int:

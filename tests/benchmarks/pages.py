@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -42,6 +41,7 @@ from app.db import make_engine, migrate, reading  # noqa: E402
 from app.main import create_app  # noqa: E402
 from app.settings import Settings  # noqa: E402
 from app.tables import DomainRow, ExchangeRow, RunRow, SweepRow  # noqa: E402
+from tests.benchmarks.documents import put_table  # noqa: E402
 from tests.benchmarks.large_world import RARE, make_large  # noqa: E402
 from tests.benchmarks.load import spread  # noqa: E402
 from tests.benchmarks.load_world import serving  # noqa: E402
@@ -284,15 +284,6 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def put_into(document: Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Exchange the table of a document."""
-    lines = document.read_text(encoding="utf-8").splitlines()
-    begin = next(place for place, line in enumerate(lines) if line.startswith("| ms |"))
-    length = len(list(takewhile(lambda line: line.startswith("|"), lines[begin:])))
-    lines[begin : begin + length] = table(results).splitlines()
-    document.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Make the studio and measure it."""
     with ExitStack() as stack:
@@ -351,7 +342,7 @@ def main() -> int:
     if options.table:
         results = [json.loads(path.read_text(encoding="utf-8")) for path in options.table]
         if options.into:
-            put_into(options.into, results)
+            put_table(options.into, "| ms |", table(results).splitlines())
         else:
             print(table(results))
         return 0

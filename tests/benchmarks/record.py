@@ -26,7 +26,6 @@ from typing import Any
 from sqlalchemy import Engine, text
 
 from app.db import make_engine, migrate, reading, writing
-from app.lifecycle.runs import hold
 from app.records.exchange_search import search_of
 from app.records.ingest import ingest
 from opcod.config import ExperimentConfig, load_preset, parse_config
@@ -122,7 +121,6 @@ def fill(engine: Engine, exchanges: list[ExchangeRecorded], number: int, tokens:
     run_id = queued_run(engine)
     claim = claimed(engine, run_id, lease_seconds=3600)
     with writing(engine) as session:
-        hold(session, run_id, claim.token)
         ingest(session, run_id, claim.token, [RunStarted(seq=1, students=["student1", "student2"], domains=["densities", "protons"],
                rounds=1, steps_per_round=10**6, questions={}, parameters={})])  # fmt: skip
     before, began = size(engine), time.perf_counter()
