@@ -31,10 +31,11 @@ HUNG_SECONDS = 10
 from whoever is to take over. Shorter than a lease."""
 _APPLICATION = "OPCoD Studio"
 """What this project's sessions call themselves (PostgreSQL)."""
-_END_HALF_SAID = text(
+_END_HUNG = text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND usename = current_user AND application_name = :application"
-    " AND state = 'active' AND wait_event = 'ClientRead' AND state_change < clock_timestamp() - make_interval(secs => :seconds)"
+    " AND backend_xid IS NOT NULL AND wait_event IN ('ClientRead', 'ClientWrite')"
+    " AND state_change < clock_timestamp() - make_interval(secs => :seconds)"
 )
 MIGRATION_LOCK = 0x0DC0D
 """Key of the advisory lock that keeps two starting servers from migrating together."""
@@ -130,9 +131,11 @@ def writing(engine: Engine) -> Iterator[Session]:
 
 
 def end_hung(session: Session) -> None:
-    """End writes whose machine fell silent in the middle of a statement: until the rest is said, none of PostgreSQL's timeouts counts."""
+    """End writes whose machine fell silent where none of PostgreSQL's timeouts counts: in the middle of a statement, or between the
+    messages of a pipeline. One that says only Flush, or Close, turns the timeout off for good. Whoever only reads is left alone.
+    """
     if session.get_bind().dialect.name == "postgresql":
-        session.execute(_END_HALF_SAID, {"application": _APPLICATION, "seconds": HUNG_SECONDS})
+        session.execute(_END_HUNG, {"application": _APPLICATION, "seconds": HUNG_SECONDS})
 
 
 def insert_into(session: Session, table: type[SQLModel]) -> postgresql.Insert | sqlite.Insert:

@@ -174,9 +174,11 @@ def test_a_lapsed_lease_queues_the_run_again_and_the_slow_worker_is_fenced_off(e
 QUERY = b"SELECT $1\0"
 HALF_SAID = b"".join([b"P", struct.pack("!I", 4 + 1 + len(QUERY) + 2), b"\0", QUERY, b"\0\0", b"B", struct.pack("!I", 100_000), b"\0\0abc"])
 """A statement for PostgreSQL to parse, and the beginning of what is to be put into it."""
+FLUSH = b"H" + struct.pack("!I", 4)
+"""PostgreSQL stops its timeout at every message, and starts it anew only at the end of a statement."""
 
 
-@pytest.mark.parametrize("said", [b"", HALF_SAID], ids=["between two statements", "within a statement"])
+@pytest.mark.parametrize("said", [b"", HALF_SAID, FLUSH], ids=["between two statements", "within a statement", "within a pipeline"])
 def test_a_worker_that_hangs_in_the_middle_of_a_write_does_not_keep_its_run_from_others(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
