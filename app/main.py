@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from copy import copy
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from anyio import Semaphore, to_thread
 from fastapi import APIRouter, FastAPI
@@ -48,16 +49,18 @@ from app.guards.bodies import BodyLimits
 from app.guards.headers import SecurityHeaders
 from app.guards.hosts import KnownHosts
 from app.guards.same_site import SameSite
-from app.lifecycle.retention import sweep_deletions_forever
-from app.lifecycle.sweeper import sweep_forever
+from app.lifecycle.retention import sweep_deletions
+from app.lifecycle.sweeper import sweep_and_tell
 from app.live import Bell
-from app.records.digests import digest_forever
-from app.records.exchange_search import index_forever
+from app.processes.recurring import again_and_again
+from app.records import digests, exchange_search
+from app.records.digests import digest_next
+from app.records.exchange_search import search_of
 from app.settings import Settings, get_settings
 from app.telemetry.health import Pulse
 from app.telemetry.observing import Observe
 from app.web import routes as pages
-from app.webhooks.delivery import deliver_forever
+from app.webhooks.delivery import deliver
 
 API = "/api/v1"
 STATIC = Path(__file__).parents[1] / "static"
@@ -143,14 +146,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings.runs_folder.mkdir(exist_ok=True)
     await to_thread.run_sync(migrate, app.state.engine)
     await to_thread.run_sync(_announce_budget, app.state.engine, settings.disk_budget_gib)
-    tasks = [
-        asyncio.create_task(sweep_deletions_forever(app.state.engine, app.state.store, settings.reap_seconds)),
-        asyncio.create_task(deliver_forever(app.state.engine, settings)),
-        asyncio.create_task(index_forever(app.state.engine)),
-        asyncio.create_task(digest_forever(app.state.engine)),
-        asyncio.create_task(app.state.bell.listen()),
-        asyncio.create_task(sweep_forever(app.state.engine, settings.broker_url, settings.reap_seconds, app.state.pulse)),
-    ]
+    tasks = [asyncio.create_task(work) for work in (app.state.bell.listen(), *_recurring(app.state, settings))]
     try:
         yield
     finally:
@@ -160,6 +156,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             with suppress(asyncio.CancelledError):
                 await task
         app.state.engine.dispose()
+
+
+def _recurring(state: State, settings: Settings) -> Iterator[Coroutine[Any, Any, None]]:
+    """What the server does beside its answers, each on a thread but the webhooks, which wait for others."""
+    engine, seconds = state.engine, settings.reap_seconds
+
+    def on_thread(work: Callable[..., object], *arguments: object) -> Callable[[], Awaitable[object]]:
+        return partial(to_thread.run_sync, work, *arguments)
+
+    yield again_and_again("the sweep", on_thread(sweep_and_tell, engine, settings.broker_url, state.pulse), seconds)
+    yield again_and_again("deletion of runs", on_thread(sweep_deletions, engine, state.store), seconds)
+    yield again_and_again("webhooks", partial(deliver, engine, settings), seconds)
+    yield again_and_again("the index of exchanges", on_thread(search_of(engine).update), exchange_search.EVERY_SECONDS)
+    yield again_and_again("charts of ended runs", on_thread(digest_next, engine), digests.EVERY_SECONDS)
 
 
 def _announce_budget(engine: Engine, budget_gib: float) -> None:

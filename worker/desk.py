@@ -113,6 +113,8 @@ class Desk:
                 self._look()
             except SQLAlchemyError as error:
                 log.warning("the database does not answer: %s", error)
+            except Exception:  # whatever it is: a worker that watches no more looks dead, and serves nobody
+                log.exception("the watch failed, and goes on")
             if self._draining.wait(self._settings.reap_seconds):
                 return
 

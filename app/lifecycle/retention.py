@@ -7,17 +7,14 @@ which working copies to clear.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import timedelta
 from typing import Any
 
-from anyio import to_thread
 from sqlalchemy import Engine, Table, delete, insert, tuple_, update
-from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, select
 
-from app.artefacts.store import Store, StoreError
+from app.artefacts.store import Store
 from app.db import now, reading, writing
 from app.errors import Conflict, NotFound
 from app.lifecycle import runs
@@ -76,18 +73,6 @@ def sweep_deletions(engine: Engine, store: Store) -> None:
                 session.exec(update(DeletionRow).where(col(DeletionRow.run_id) == entry.run_id).values(finished_at=moment))
     with writing(engine) as session:
         session.exec(delete(DeletionRow).where(col(DeletionRow.finished_at) < moment - REMEMBER))
-
-
-async def sweep_deletions_forever(engine: Engine, store: Store, every_seconds: float) -> None:
-    """`sweep_deletions` in a thread, again and again. A database or a store that is away is waited for."""
-    while True:
-        try:
-            await to_thread.run_sync(sweep_deletions, engine, store)
-        except SQLAlchemyError as error:
-            logger.warning("Runs to be deleted wait for the database: %s", error)
-        except StoreError as error:
-            logger.warning("Artefacts of deleted runs wait: %s", error)
-        await asyncio.sleep(every_seconds)
 
 
 def remove_rows(engine: Engine, run_id: int) -> None:

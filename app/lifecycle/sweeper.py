@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from datetime import timedelta
 
-from anyio import to_thread
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
 from app import live
 from app.db import now, reading, writing
 from app.lifecycle import jobs, queue, runs
 from app.telemetry.health import Pulse
 from app.telemetry.metrics import SWEEP, SWEPT
-
-logger = logging.getLogger(__name__)
 
 
 def sweep(engine: Engine, broker_url: str) -> None:
@@ -37,14 +31,9 @@ def sweep(engine: Engine, broker_url: str) -> None:
             return
 
 
-async def sweep_forever(engine: Engine, broker_url: str, every_seconds: float, pulse: Pulse) -> None:
-    """`sweep` in a thread, again and again. A database that is away is waited for."""
-    while True:
-        try:
-            with SWEEP.time():
-                await to_thread.run_sync(sweep, engine, broker_url)
-            pulse.beat()
-            SWEPT.set_to_current_time()
-        except OperationalError as error:
-            logger.warning("The database does not answer: %s", error.orig)
-        await asyncio.sleep(every_seconds)
+def sweep_and_tell(engine: Engine, broker_url: str, pulse: Pulse) -> None:
+    """`sweep`, noted where the service's health is read."""
+    with SWEEP.time():
+        sweep(engine, broker_url)
+    pulse.beat()
+    SWEPT.set_to_current_time()

@@ -6,15 +6,11 @@ what was kept of it counts no more.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, get_args
 
-from anyio import to_thread
 from sqlalchemy import Engine, delete
-from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, select
 
 from app.db import insert_into, reading, writing
@@ -24,8 +20,6 @@ from app.records.kept_charts import Columns, Kind, microseconds
 from app.records.tallies import histograms, tallies, tallies_by_round
 from app.records.windows import CURVE_POINTS, HEAT_POINTS, TALLY_POINTS, Window
 from app.tables import ChartDigestRow, RunRow
-
-logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 10.0
 COARSEST = 4
@@ -75,14 +69,3 @@ def _digests(session: Session, run_id: int) -> Iterator[tuple[Kind, str, int, by
         while len(columns.first) > COARSEST:
             columns, width = columns.halved(width), 2 * width
             yield "curve", curve.name, width, columns.pack()
-
-
-async def digest_forever(engine: Engine) -> None:
-    """`digest_next` in a thread, again and again. A database that is away is waited for."""
-    while True:
-        more = False
-        try:
-            more = await to_thread.run_sync(digest_next, engine)
-        except SQLAlchemyError as error:
-            logger.warning("The charts of ended runs wait for the database: %s", error)
-        await asyncio.sleep(0 if more else EVERY_SECONDS)

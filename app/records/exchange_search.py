@@ -7,25 +7,20 @@ It is no part of migrations and backups. SQL moves the texts within the database
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anyio import to_thread
 from sqlalchemy import Connection, Engine, NullPool, TextClause, create_engine, event, text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from app.records.search_sql import BEHIND, COUNT, COUNTED, MARK, POSTGRES, SQLITE, STALE, UPTO, Dialect, fact, fts5, tsquery
 from app.records.search_terms import Term
 from app.records.search_windows import Window, window_from
-
-logger = logging.getLogger(__name__)
 
 VERSION = 1
 """Another one makes the index anew."""
@@ -281,15 +276,3 @@ def search_of(engine: Engine) -> ExchangeSearch:
     if address not in _KNOWN:
         _KNOWN[address] = ExchangeSearch(engine.engine if hasattr(engine, "engine") else engine)
     return _KNOWN[address]
-
-
-async def index_forever(engine: Engine) -> None:
-    """Follow behind what is written, in a thread. A database that is away is waited for."""
-    search = search_of(engine)
-    while True:
-        more = False
-        try:
-            more = await to_thread.run_sync(search.update)
-        except SQLAlchemyError as error:
-            logger.warning("The search waits for the database: %s", error)
-        await asyncio.sleep(0 if more else EVERY_SECONDS)

@@ -50,20 +50,8 @@ class Due:
     tries: int
 
 
-async def deliver_forever(engine: Engine, settings: Settings) -> None:
-    """`deliver` again and again. A database that is away is waited for."""
-    while True:
-        try:
-            delivered = await deliver(engine, settings)
-        except SQLAlchemyError as error:
-            logger.warning("Webhooks wait for the database: %s", error)
-            delivered = 0
-        if delivered < AT_ONCE:
-            await asyncio.sleep(settings.reap_seconds)
-
-
 async def deliver(engine: Engine, settings: Settings) -> int:
-    """Try every delivery that is due, some at a time; returns how many were tried."""
+    """Try deliveries that are due, `AT_ONCE` of them at most; returns how many were tried."""
     due = await to_thread.run_sync(_take, engine)
     await asyncio.gather(*(_try(engine, settings, delivery) for delivery in due))
     return len(due)
