@@ -172,7 +172,7 @@ class Stage:
             pids = [int(name.rpartition(":")[2]) for name in held]
             return next((process for process in self.processes("worker") if process.pid in pids), None)
 
-        return await_value(look, seconds=60, what="a worker that holds the run")
+        return await_value(look, seconds=180, what="a worker that holds the run")
 
     def await_run(self, run_id: int, is_so: Callable[[RunRow], bool], what: str, *, may_fail: bool = False) -> RunRow:
         def look() -> RunRow | None:

@@ -56,7 +56,7 @@ class Studio:
             match = pattern.search(self.log)
             return match.group(1) if match else None
 
-        self.url = await_value(address, seconds=90, what="the studio's start")
+        self.url = await_value(address, seconds=180, what="the studio's start")
         self.client = Client(self.url)
 
     @property
@@ -85,6 +85,15 @@ class Studio:
 
     def run_log(self, run_id: int) -> str:
         return str(self.client.request("GET", f"/runs/{run_id}/logs")["text"])
+
+    @contextmanager
+    def telling(self, run_id: int) -> Iterator[None]:
+        """Within it an assertion that fails is told with what the studio and the run said."""
+        try:
+            yield
+        except AssertionError as error:
+            error.add_note(f"--- studio\n{self.log}\n--- run {run_id}\n{self.run_log(run_id)}")
+            raise
 
     def child(self, module: str) -> int:
         """Process id of the studio's child that runs `python -m MODULE`."""

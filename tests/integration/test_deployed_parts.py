@@ -94,7 +94,7 @@ def valkey(port: int, folder: Path) -> Iterator[None]:
                 except redis.ConnectionError:
                     return False
 
-            await_value(answers, seconds=20, what="the broker's start")
+            await_value(answers, seconds=90, what="the broker's start")
         yield
     finally:
         server.terminate()
@@ -126,11 +126,11 @@ def test_the_images_commands_train_a_run_on_real_servers(tmp_path: Path) -> None
         door = {"OPCOD_HOST": "127.0.0.1", "OPCOD_PORT": str(web), "OPCOD_PROCESSES": "2", "OPCOD_LOG_FORMAT": "json"}
         server = Part("web", environment("web", places, tmp_path / "server", **door), tmp_path / "web.log")
         stack.callback(server.end)
-        await_value(server.healthy, seconds=60, what="the server's health")
+        await_value(server.healthy, seconds=180, what="the server's health")
         own = {"OPCOD_STORE_URL": (tmp_path / "store").as_uri(), "OPCOD_LOG_FORMAT": "json"}
         worker = Part("worker", environment("worker", places, tmp_path / "elsewhere", **own), tmp_path / "worker.log")
         stack.callback(worker.end)
-        await_value(worker.healthy, seconds=60, what="the worker's health")
+        await_value(worker.healthy, seconds=180, what="the worker's health")
         assert "No admin yet. Open this link" in server.log.read_text()
         engine = make_engine(server.environment["OPCOD_DATABASE_URL"].replace("opcod@", "opcod:trusted@"))
         token = make_token(engine, add_person(engine, "ada", "admin"), "write")

@@ -60,7 +60,7 @@ def test_the_first_start_greets_its_admin(tmp_path: Path) -> None:
             lines = list(islice(server.stdout, 2))
             link = next(word for word in " ".join(lines).split() if "/links/" in word)
             port = int(re.findall(r":(\d+)", lines[0])[-1])
-            answer = await_value(lambda: _get(f"http://127.0.0.1:{port}{urlsplit(link).path}"), seconds=60, what="the server")
+            answer = await_value(lambda: _get(f"http://127.0.0.1:{port}{urlsplit(link).path}"), seconds=180, what="the server")
             assert "first admin" in answer
             assert urlsplit(link).port == port
         finally:

@@ -30,7 +30,7 @@ def leaves_nothing(up: Studio, number: int) -> None:
 
 def test_sigterm_leaves_no_process_behind(tmp_path: Path) -> None:
     with studio(tmp_path / "home") as up:
-        await_value(lambda: workers(up.client), seconds=60, what="the worker's first heartbeat")
+        await_value(lambda: workers(up.client), seconds=180, what="the worker's first heartbeat")
         assert len(processes_of(up.home)) >= 3
         leaves_nothing(up, signal.SIGTERM)
 
@@ -50,7 +50,7 @@ def test_a_second_studio_in_the_same_home_is_refused_and_the_first_goes_on_until
 def test_what_is_killed_hard_comes_back_and_so_does_the_studio_itself(tmp_path: Path) -> None:
     home = tmp_path / ("deep" * 20) / "home"  # too deep for a socket inside it
     with studio(home) as up:
-        before = await_value(lambda: workers(up.client), seconds=60, what="the worker's first heartbeat")
+        before = await_value(lambda: workers(up.client), seconds=180, what="the worker's first heartbeat")
         broker = next(pid for pid in processes_of(home) if b"valkey" in Path(f"/proc/{pid}/cmdline").read_bytes())
         for pid in (up.child("app.cli"), broker, up.child("worker")):
             os.kill(pid, signal.SIGKILL)
@@ -58,11 +58,11 @@ def test_what_is_killed_hard_comes_back_and_so_does_the_studio_itself(tmp_path: 
         def new_worker() -> bool:
             return up.client.ready() and any(name not in before for name in workers(up.client))
 
-        await_value(new_worker, seconds=60, what="a new worker")
-        await_value(lambda: not up.client.request("GET", "/health")["reasons"], seconds=30, what="full health")
+        await_value(new_worker, seconds=180, what="a new worker")
+        await_value(lambda: not up.client.request("GET", "/health")["reasons"], seconds=90, what="full health")
         assert up.log.count("ended unexpectedly (killed by SIGKILL)") == 3
         up.process.kill()
         up.process.wait()
-        await_value(lambda: not processes_of(home), seconds=20, what="the end of what the studio had started")
+        await_value(lambda: not processes_of(home), seconds=90, what="the end of what the studio had started")
     with studio(home) as up:
         leaves_nothing(up, signal.SIGTERM)
