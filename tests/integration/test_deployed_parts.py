@@ -60,7 +60,7 @@ class Part:
 
     def healthy(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
-        return self._run("health").wait(timeout=20) == 0
+        return self._run("health").wait(timeout=90) == 0
 
     def call(self, *arguments: str) -> str:
         done = subprocess.run(
