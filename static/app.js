@@ -39,6 +39,8 @@ document.addEventListener("click", (event) => {
   if (row && !event.target.closest("a, button, input, select, label") && !getSelection().toString()) location.assign(row.dataset.href);
 });
 
+document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center", behavior: "instant" });
+
 // A table wider than its box scrolls, by the keyboard too.
 function reachScrollers() {
   for (const box of document.querySelectorAll(".scroll:not([tabindex]), .scroll[data-wide]")) {
