@@ -93,12 +93,14 @@ def utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def ago(moment: datetime | None) -> str:
-    """Age of a moment: ``just now``, ``3 min ago``."""
+def ago(moment: datetime | None) -> Markup:
+    """A moment as its age, ``just now`` or ``3 min ago``, which goes on while the page stands (static/ages.js); exact on hover."""
     if moment is None:
-        return "–"
-    seconds = (datetime.now(UTC) - utc(moment)).total_seconds()
-    return "just now" if seconds < 5 else f"{duration(seconds)} ago"
+        return Markup("–")
+    seconds = max(0, round((datetime.now(UTC) - utc(moment)).total_seconds()))
+    said = "just now" if seconds < 5 else f"{duration(seconds)} ago"
+    exact = f"{utc(moment):%-d %b %Y, %H:%M:%S} UTC"
+    return Markup('<time datetime="{}" title="{}" data-age="{}">{}</time>').format(iso(moment), exact, seconds, said)
 
 
 def day(moment: datetime | None) -> str:

@@ -35,6 +35,17 @@ def test_the_list_moves_without_reload(page: Page, site: Site) -> None:
     expect(row.locator(".scores .up").first).to_contain_text("+")
 
 
+def test_ages_go_on_while_the_page_stands(page: Page, site: Site) -> None:
+    page.clock.install()
+    run_id = queue_run(site.engine, Story(name="Left open"))
+    page.goto(f"/runs/{run_id}")
+    age = page.locator("#run-head time").first
+    expect(age).to_have_text("just now")
+    page.clock.fast_forward("01:05:00")
+    expect(age).to_have_text("1 h 5 min ago")
+    expect(age).to_have_attribute("title", re.compile(r" UTC$"))
+
+
 def test_the_list_is_filtered_by_status_and_name(page: Page, site: Site) -> None:
     seed_run(site.engine, Story(name="One that failed"), "failed", upto=5, error=RunError("model", "No weights.", "Bring some."))
     queue_run(site.engine, Story(name="100% patience"))

@@ -41,7 +41,7 @@ def sent(config: dict[str, Any], **more: str) -> dict[str, str]:
 )
 def test_a_fragment_is_what_the_page_holds(client: TestClient, run_id: int, fragment: str, target: str) -> None:
     def flat(text: str) -> str:
-        return re.sub(r"\s+|\d+ (s|min) ago|just now", "", text)
+        return re.sub(r'\s+|data-age="\d+"|\d+ (s|min) ago|just now', "", text)
 
     page = client.get(f"/runs/{run_id}").text
     part = client.get(f"/runs/{run_id}/{fragment}").text
