@@ -77,6 +77,9 @@ class Mirror:
             ResourceError: this machine's disk is full.
             Cancelled
         """
+        for path in self._folder.rglob(".*.partial"):
+            if path.is_file():  # half fetched by an attempt before this one
+                path.unlink(missing_ok=True)
         there = self._store.sizes(self._name)
         self._stored = self._manifests_among(there)
         prefix = f"{FOLDER}/"

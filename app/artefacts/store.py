@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -132,7 +133,7 @@ class Store:
             ResourceError: the disk is full or not writable.
             StoreError
         """
-        partial = target.with_name(f".{target.name}.partial")
+        partial = _unfinished(target)
         digest = hashlib.sha256()
         try:
             with explained_local_errors(target):
@@ -179,7 +180,7 @@ class Store:
     def _draft(self, key: str) -> Iterator[Path]:
         """A file beside the object's place, moved there when it is whole and on the disk."""
         target = Path(self._path(key))
-        draft = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        draft = _unfinished(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield draft
@@ -250,6 +251,11 @@ def _faults(local: bool) -> tuple[type[Exception], ...]:
     except ImportError:
         return tuple(found)
     return (*found, BotoCoreError, ClientError, HttpError)
+
+
+def _unfinished(target: Path) -> Path:
+    """A file beside another, for this thread alone: an attempt that is over may be at the same file still."""
+    return target.with_name(f".{target.name}.{os.getpid()}-{threading.get_native_id()}.partial")
 
 
 def _local_sizes(folder: Path) -> dict[str, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +190,39 @@ def test_what_a_machine_had_not_uploaded_yet_is_used_where_it_is_newer(machine: 
     assert again.has() == 20
     again.mirror.push()
     assert machine("b").has() == 20
+
+
+def test_an_attempt_that_is_over_may_fetch_what_the_next_one_fetches(
+    machine: Callable[[str], Machine], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that lost a run and claims it again does not wait for the file that is under way."""
+    one, key = machine("a").train(10), f"{RUN}/checkpoints/{manifest_name(10)}"
+    target, size = one.folder / "again.json", store.size(key)
+    begun, fetched = threading.Event(), threading.Event()
+    chunks = Store.chunks
+
+    def late(store: Store, key: str, size: int) -> Iterator[bytes]:
+        yield from chunks(store, key, size)
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            assert fetched.wait(30)
+
+    monkeypatch.setattr(Store, "chunks", late)
+    with ThreadPoolExecutor(1) as over:
+        first = over.submit(store.fetch, key, target, size)
+        assert begun.wait(30)
+        assert store.fetch(key, target, size).sha256 is not None
+        fetched.set()
+        first.result()
+    assert target.read_bytes() == store.read(key)
+    assert list(one.folder.rglob("*.partial")) == []
+
+
+def test_what_a_killed_attempt_had_half_fetched_goes(machine: Callable[[str], Machine]) -> None:
+    folder = machine("a").train(10).folder
+    (folder / "checkpoints" / ".weights.safetensors.7-7.partial").write_bytes(b"half")
+    machine("a")
+    assert list(folder.rglob("*.partial")) == []
 
 
 def test_with_no_whole_checkpoint_the_run_starts_afresh_and_says_so(machine: Callable[[str], Machine], store: Store) -> None:
