@@ -19,6 +19,7 @@ from sqlmodel import col, select
 
 from app.db import now, reading
 from app.tables import CheckpointRow
+from opcod.training.manifest import manifest_paths, read_manifest
 from tests.faults.conftest import Reference
 from tests.faults.processes import Process
 from tests.faults.stage import Stage
@@ -73,22 +74,29 @@ def can_be_written(stage: Stage) -> bool:
         return True
 
 
-def steps_told(stage: Stage, run_id: int) -> int:
-    """Steps that the run's log tells of, once nothing more has come for a while: it goes through a pipe and the worker."""
+def steps_made(stage: Stage, run_id: int) -> int:
+    """Steps that were made before training was halted.
+
+    The log tells of the last one before its checkpoint is there, but goes through a pipe and the worker, which may be late: it is
+    read until nothing more has come for a while. Checkpoints, one after each step, are training's own.
+    """
     text, since = "", time.monotonic()
     while time.monotonic() - since < 2:
         before, text = text, str(stage.client.request("GET", f"/runs/{run_id}/logs", params={"limit": 1_000_000})["text"])
         if text != before:
             since = time.monotonic()
         time.sleep(0.2)
-    return len(set(STEP.findall(text)))
+    manifests = (read_manifest(path) for path in manifest_paths(stage.run_folder(run_id)))
+    newest = next((manifest for manifest in manifests if manifest is not None), None)
+    saved = sum(state.steps for state in newest.students.values()) if newest is not None else 0
+    return max(saved, len(set(STEP.findall(text))))
 
 
 def halt(stage: Stage, run_id: int, wish: str, wishing: str, halted: str) -> None:
     """Both press while a step is under way; training is held still meanwhile, so that steps can be counted."""
     (training,) = stage.processes("training")
     with held_still(stage, training):
-        done = steps_told(stage, run_id)
+        done = steps_made(stage, run_id)
         moment = now()
         first, second = press_at_once(stage, run_id, wish)
         assert (first.status_code, first.json()["status"]) == (200, wishing)
