@@ -20,7 +20,10 @@ LOAD_ARGS ?=
 PAGES_ARGS ?=
 SCREENSHOT_ARGS ?=
 
-.PHONY: install demo test lint types laws audit pytest chromium docs fuzz faults bench load pages memory calibrate estimates screenshots demo-students clean
+# The suite starts hundreds of interpreters: where bytecode is not kept, each compiles all that it imports again, as long as the import takes.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: install demo test lint types laws audit bytecode pytest chromium docs fuzz faults bench load pages memory calibrate estimates screenshots demo-students clean
 
 install: $(INSTALLED)
 
@@ -33,9 +36,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/opcod up --home $(HOME_FOLDER) --host 127.0.0.1 --port $(PORT) --demo demo
 
-# Types are checked while tests wait for other programs.
-test: install lint laws audit chromium
-	@$(MAKE) --no-print-directory -j2 types pytest
+# The audit waits for an index, types and bytecode take a core each; tests begin when nothing else keeps the machine busy.
+test: install lint chromium
+	@$(MAKE) --no-print-directory -j4 types bytecode laws audit
+	@$(MAKE) --no-print-directory pytest
 
 lint: install
 	$(BIN)/ruff check .
@@ -54,6 +58,10 @@ chromium: install
 # Fails for a known advisory only; offline it says that it did not look.
 audit: install
 	$(BIN)/python -m tests.audit
+
+# Compiles what tests import, once: each of their processes would else do it. What is wrong is told when they run.
+bytecode: install
+	@$(BIN)/python -m pytest --collect-only -qq > /dev/null || true
 
 pytest: install
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)

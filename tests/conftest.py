@@ -13,6 +13,8 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling, LoadScopeScheduling
 
 from tests.chromium import find_chromium
 
@@ -28,6 +30,30 @@ CHROMIUM_ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+WHOLE_SERVICES = {
+    "tests/faults/test_one_machine.py": "one machine",
+    "tests/faults/test_people.py": "one machine",
+    "tests/integration/test_up.py": "one machine",
+    "tests/faults/test_many_machines.py": "several machines",
+    "tests/integration/test_deployed_parts.py": "several machines",
+    "tests/integration/test_doors.py": "several machines",
+    "tests/integration/test_replays.py": "several machines",
+}
+"""Files whose tests start servers, workers and training, to the process that they share: two such at once, or they starve each other."""
+
+
+class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+    """A file goes to one process, and so do files of one name above."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path: str = super()._split_scope(nodeid)
+        return WHOLE_SERVICES.get(path, path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from app.main import create_app
 from app.records.ingest import ingest
 from app.settings import Settings
 from tests.integration.service import make_data
+from tests.integration.studio import await_value
 from tests.unit.app.factories import claimed, exchange, story
 
 
@@ -314,11 +316,19 @@ def test_workers_and_health(client: TestClient, engine: Engine) -> None:
 def test_a_database_that_is_away_is_a_503_and_not_ready(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", reap_seconds=600)
     with TestClient(create_app(settings), base_url="http://testserver/api/v1") as client:
-        client.app.state.engine.dispose()  # type: ignore[attr-defined]
         database = tmp_path / "home" / "opcod.db"
-        for path in (*tmp_path.glob("home/opcod.db*"),):
-            path.unlink()
-        database.mkdir()  # nothing can be opened there
+
+        def gone() -> bool:
+            """The service's own first sweep may be at the database still, and make its file again."""
+            client.app.state.engine.dispose()  # type: ignore[attr-defined]
+            for path in tmp_path.glob("home/opcod.db*"):
+                path.unlink(missing_ok=True)
+            with suppress(FileExistsError):
+                database.mkdir()  # nothing can be opened there
+                return True
+            return False
+
+        await_value(gone, seconds=30, what="a moment in which nobody opens the database")
         client.app.state.engine.dispose()  # type: ignore[attr-defined]  # of what the first sweep had opened meanwhile
         answer = client.get("/runs")
         assert answer.status_code == 503
