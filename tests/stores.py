@@ -46,7 +46,7 @@ class PostgresServer:
     def _call(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), *arguments]
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=60, user=self._user, group=self._user, cwd="/")
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=240, user=self._user, group=self._user, cwd="/")
         except subprocess.CalledProcessError as error:
             raise PostgresUnavailableError(f"{program}: {error.stderr.strip()[-500:]}") from error
         except (OSError, subprocess.TimeoutExpired) as error:

@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Dialog, Page
 
 from app.templating import shown
+from tests.browser.conftest import PATIENCE_MS
 from tests.browser.hostile_site import Studio, addresses
 from tests.hostile import BY_NAME, PAYLOADS, Payload
 
@@ -113,7 +114,7 @@ def go_through(new_context: Callable[..., BrowserContext], tmp_path: Path) -> It
         studio = Studio(tmp_path / str(len(studios)), texts)
         studios.append(studio)
         context = new_context(base_url=studio.site.url, viewport={"width": WIDTH, "height": 800})
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(PATIENCE_MS)
         page, walk = context.new_page(), Walk()
 
         def refuse(dialog: Dialog) -> None:

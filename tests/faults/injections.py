@@ -47,7 +47,7 @@ def kill_worker(stage: Stage, run_id: int, random: Random) -> str:
     before = len(stage.attempts(run_id))
     training = stage.processes("training", "student")
     stage.holder(run_id).kill()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while left := [process for process in stage.processes("training", "student") if process in training]:
         assert time.monotonic() < deadline, f"{left} outlived its worker"
         time.sleep(0.1)
@@ -74,7 +74,7 @@ def drain_worker(stage: Stage, run_id: int, random: Random) -> str:
     before = len(stage.attempts(run_id))
     worker = stage.holder(run_id)
     worker.signal(signal.SIGTERM)
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while worker in stage.processes("worker"):
         assert time.monotonic() < deadline, "the worker did not end"
         time.sleep(0.1)
@@ -144,7 +144,7 @@ def _end_all(stage: Stage, processes: Sequence[Process]) -> None:
     assert processes, "there is nobody to kill"
     for process in processes:
         process.kill()
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while left := [process for process in stage.processes() if process in processes]:
         assert time.monotonic() < deadline, f"{left} did not end"
         time.sleep(0.1)
@@ -292,7 +292,7 @@ def die_ahead_of_time(stage: Stage, run_id: int, random: Random) -> str:
         process.kill()
     _set_clock(stage, 0)
     stage.revive()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while len(stage.attempts(run_id)) == before and stage.run(run_id).status != "completed":
         assert time.monotonic() < deadline, "the run waits for a lease that lapses in two hours"
         time.sleep(0.1)

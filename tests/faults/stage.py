@@ -38,7 +38,8 @@ CONFIG: Mapping[str, Any] = {
 }
 """Over the preset `tiny`: two rounds, two students, 16 steps, 18 checkpoints, 192 exchanges in some three seconds."""
 STEPS = 16
-LEASE_SECONDS = 5.0
+LEASE_SECONDS = 8.0
+"""Renewed every second; one that lapses of a busy machine alone costs a start of training, which makes the machine busier."""
 CLOCK_CACHE_SECONDS = 1
 """For so long a process goes by the clock that it read last (libfaketime)."""
 SETTINGS = {
@@ -50,7 +51,7 @@ SETTINGS = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 PYTHON = sys.executable
-PATIENCE_SECONDS = 180.0
+PATIENCE_SECONDS = 300.0
 """How long a run may take to end, and a service to start; a busy machine takes its time."""
 
 
@@ -98,7 +99,7 @@ class Stage:
         for program in reversed(self._programs.values()):
             program.terminate()
             try:
-                program.wait(30)
+                program.wait(120)
             except subprocess.TimeoutExpired:
                 program.kill()
                 program.wait()
@@ -106,7 +107,7 @@ class Stage:
     def processes(self, *kinds: Kind) -> list[Process]:
         return marked(self.mark, *kinds)
 
-    def settled(self, *kinds: Kind, seconds: float = 10.0) -> list[Process]:
+    def settled(self, *kinds: Kind, seconds: float = 30.0) -> list[Process]:
         """Processes that are there still after a moment to end."""
         deadline = time.monotonic() + seconds
         while (found := self.processes(*kinds)) and time.monotonic() < deadline:
@@ -120,7 +121,7 @@ class Stage:
             program = self._programs.get(name)
             if program is None or program.pid not in live:
                 if program is not None:
-                    program.wait(10)  # its threads may take a moment longer to die than it
+                    program.wait(60)  # its threads may take a moment longer to die than it
                 self._start(name, command, environment)
         with Client(self.url) as client:
             await_value(client.ready, seconds=PATIENCE_SECONDS, what="the server's answer")

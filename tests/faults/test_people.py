@@ -39,7 +39,7 @@ def press_at_once(stage: Stage, run_id: int, wish: str) -> list[httpx.Response]:
     """The answers to two people, the one who had an effect first."""
 
     def press(_: int) -> httpx.Response:
-        return httpx.post(f"{stage.url}/api/v1/runs/{run_id}:{wish}", timeout=30)
+        return httpx.post(f"{stage.url}/api/v1/runs/{run_id}:{wish}", timeout=120)
 
     with ThreadPoolExecutor(2) as people:
         return sorted(people.map(press, range(2)), key=lambda answer: answer.status_code)
@@ -51,14 +51,14 @@ def held_still(stage: Stage, process: Process) -> Iterator[None]:
 
     def halted() -> bool:
         process.signal(signal.SIGSTOP)
-        await_value(lambda: process.halted, seconds=180, what="the process's halt")
+        await_value(lambda: process.halted, seconds=300, what="the process's halt")
         if can_be_written(stage):
             return True
         process.signal(signal.SIGCONT)
         return False
 
     try:
-        await_value(halted, seconds=90, what="a moment between two writes")
+        await_value(halted, seconds=300, what="a moment between two writes")
         yield
     finally:
         process.signal(signal.SIGCONT)
@@ -102,7 +102,7 @@ def halt(stage: Stage, run_id: int, wish: str, wishing: str, halted: str) -> Non
         assert (first.status_code, first.json()["status"]) == (200, wishing)
         assert (second.status_code, second.json()["state"]) == (409, wishing)
         assert wishing in second.json()["detail"]
-        await_value(lambda: stage.attempts(run_id)[-1].renewed_at > moment, seconds=180, what="the worker's hearing of it")
+        await_value(lambda: stage.attempts(run_id)[-1].renewed_at > moment, seconds=300, what="the worker's hearing of it")
         time.sleep(0.3)  # it passes the wish on at once
     run = stage.await_run(run_id, lambda run: run.status == halted, f"the run's being {halted}")
     assert sum(run.steps_done.values()) - done in (0, 1)
@@ -115,7 +115,7 @@ def halt(stage: Stage, run_id: int, wish: str, wishing: str, halted: str) -> Non
 
 
 def ends_by_itself(stage: Stage, process: Process) -> bool:
-    return await_value(lambda: process not in stage.processes("training"), seconds=180, what="the training process's end")
+    return await_value(lambda: process not in stage.processes("training"), seconds=300, what="the training process's end")
 
 
 @pytest.mark.parametrize("stage", ["alone"], indirect=True)

@@ -103,7 +103,7 @@ class Studio:
                 return pid
         raise ProcessLookupError(f"no {module} runs")
 
-    def stop(self, number: int = signal.SIGTERM, *, seconds: float = 30) -> int:
+    def stop(self, number: int = signal.SIGTERM, *, seconds: float = 120) -> int:
         self.client.close()
         self.process.send_signal(number)
         return self.process.wait(timeout=seconds)
@@ -127,7 +127,7 @@ def studio(home: Path, *arguments: str, **environment: str) -> Iterator[Studio]:
         if process.poll() is None:
             process.terminate()
         try:
-            process.wait(timeout=30)
+            process.wait(timeout=120)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

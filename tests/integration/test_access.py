@@ -573,7 +573,7 @@ def test_a_live_stream_ends_for_who_may_no_longer_see_it(
     monkeypatch.setattr("app.access.gate.RECHECK_SECONDS", 0.05)
     guest = add_person(engine, "uma", "viewer")
     token = make_token(engine, guest, "read")
-    with served(app) as url, httpx.stream("GET", f"{url}/api/v1/runs/{run_id}/events", headers=bearer(token), timeout=20) as stream:
+    with served(app) as url, httpx.stream("GET", f"{url}/api/v1/runs/{run_id}/events", headers=bearer(token), timeout=60) as stream:
         lines = stream.iter_lines()
         assert stream.status_code == 200
         assert next(lines)

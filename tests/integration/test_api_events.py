@@ -62,7 +62,7 @@ class Stream:
 
 
 def watch(url: str, run_id: int, headers: dict[str, str] | None = None, **query: Any) -> Any:
-    return httpx.stream("GET", f"{url}/api/v1/runs/{run_id}/events", params=query, headers=headers, timeout=20)
+    return httpx.stream("GET", f"{url}/api/v1/runs/{run_id}/events", params=query, headers=headers, timeout=60)
 
 
 def put(engine: Engine, claim: Claim, *events: Any) -> None:

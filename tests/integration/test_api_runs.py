@@ -328,7 +328,7 @@ def test_a_database_that_is_away_is_a_503_and_not_ready(tmp_path: Path) -> None:
                 return True
             return False
 
-        await_value(gone, seconds=30, what="a moment in which nobody opens the database")
+        await_value(gone, seconds=60, what="a moment in which nobody opens the database")
         client.app.state.engine.dispose()  # type: ignore[attr-defined]  # of what the first sweep had opened meanwhile
         answer = client.get("/runs")
         assert answer.status_code == 503

@@ -203,7 +203,7 @@ def test_tokens_and_webhooks_where_people_sign_in(tmp_path: Path, monkeypatch: p
 
         hook = call("webhooks", "create", "http://127.0.0.1:1/nobody", "--event", "run.failed")[0]
         sent = call("webhooks", "ping", hook["id"])[0]
-        await_value(lambda: call("webhooks", "tries", hook["id"], sent["id"]), seconds=10, what="the first try")
+        await_value(lambda: call("webhooks", "tries", hook["id"], sent["id"]), seconds=60, what="the first try")
         assert call("webhooks", "tries", hook["id"], sent["id"])[0]["status"] is None
         assert call("webhooks", "deliveries", hook["id"])[0]["event"] == "ping"
         assert call("webhooks", "redeliver", hook["id"], sent["id"])[0]["id"] == sent["id"]

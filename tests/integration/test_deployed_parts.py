@@ -64,7 +64,7 @@ class Part:
 
     def call(self, *arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "app.cli", *arguments], env=self.environment, capture_output=True, text=True, cwd=ROOT, timeout=60
+            [sys.executable, "-m", "app.cli", *arguments], env=self.environment, capture_output=True, text=True, cwd=ROOT, timeout=240
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -73,7 +73,7 @@ class Part:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, seconds: float = 30) -> int:
+    def stop(self, seconds: float = 120) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=seconds)
 
@@ -136,7 +136,7 @@ def test_the_images_commands_train_a_run_on_real_servers(tmp_path: Path) -> None
         token = make_token(engine, add_person(engine, "ada", "admin"), "write")
         engine.dispose()
         with Client(f"http://127.0.0.1:{web}", token=token) as client:
-            run = client.wait(client.launch({"preset": "tiny"}).id, timeout=240)
+            run = client.wait(client.launch({"preset": "tiny"}).id, timeout=400)
         assert run.status == "completed", run.error
         lines = [json.loads(line) for line in worker.log.read_text().splitlines() if line.startswith("{")]
         training = [line for line in lines if line.get("program") == "training"]

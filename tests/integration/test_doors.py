@@ -23,7 +23,7 @@ from tests.people import PASSWORD, csrf_in
 
 def opcod(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "app.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment}, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env={**os.environ, **environment}, check=False)
 
 
 def test_whoever_is_locked_out_comes_in_by_the_command_line(tmp_path: Path) -> None:
@@ -69,6 +69,6 @@ def test_the_first_start_greets_its_admin(tmp_path: Path) -> None:
 
 def _get(url: str) -> str | None:
     try:
-        return httpx.get(url, timeout=5).text
+        return httpx.get(url, timeout=60).text
     except httpx.TransportError:
         return None

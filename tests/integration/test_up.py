@@ -39,7 +39,7 @@ def test_a_second_studio_in_the_same_home_is_refused_and_the_first_goes_on_until
     home = tmp_path / "home"
     with studio(home) as up:
         command = [sys.executable, "-m", "app.cli", "up", "--home", str(home), "--port", "0"]
-        second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        second = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
         assert second.returncode == 2
         assert up.url in second.stderr
         assert str(up.process.pid) in second.stderr

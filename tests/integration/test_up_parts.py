@@ -26,7 +26,7 @@ from tests.integration.studio import await_value
 
 def opcod(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "app.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment}, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env={**os.environ, **environment}, check=False)
 
 
 def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path) -> None:
@@ -122,12 +122,12 @@ def test_a_broker_left_by_a_hard_kill_is_ended_and_its_socket_freed(tmp_path: Pa
     path = broker_socket_path(tmp_path)
     server = embedded._broker_command(path)[4:]  # without the lifeline, as after a hard kill
     with subprocess.Popen(server, stdout=subprocess.DEVNULL) as leftover:
-        await_value(lambda: embedded._answers(path), seconds=10, what="the broker's start")
+        await_value(lambda: embedded._answers(path), seconds=90, what="the broker's start")
         with redis.Redis(unix_socket_path=str(path)) as client:
             client.set("mark", "old")
         assert clear_broker_socket(tmp_path) == path
         assert not path.exists()
-        assert leftover.wait(timeout=5) is not None
+        assert leftover.wait(timeout=60) is not None
 
 
 def test_a_dead_socket_is_removed(tmp_path: Path) -> None:
@@ -183,9 +183,9 @@ def test_a_program_that_is_killed_is_started_again() -> None:
     lines = Lines()
 
     def act() -> None:
-        first = await_value(lambda: lines.of("a"), seconds=10, what="the first start")[0]
+        first = await_value(lambda: lines.of("a"), seconds=90, what="the first start")[0]
         os.kill(int(first), signal.SIGKILL)
-        await_value(lambda: len(lines.of("a")) == 2, seconds=10, what="the second start")
+        await_value(lambda: len(lines.of("a")) == 2, seconds=90, what="the second start")
 
     assert supervise(Supervisor([Program("a", python(SPEAK))], lines), act) == 0
     assert any("SIGKILL" in line for line in lines.of("opcod"))
@@ -203,7 +203,7 @@ def test_a_program_that_cannot_start_ends_the_whole_with_its_reason(monkeypatch:
 def test_a_program_that_ignores_the_stop_is_killed_in_time() -> None:
     lines = Lines()
     supervisor = Supervisor([Program("a", python(STUBBORN), stop_seconds=0.3)], lines)
-    assert supervise(supervisor, lambda: await_value(lambda: lines.of("a"), seconds=10, what="the start")) == 0
+    assert supervise(supervisor, lambda: await_value(lambda: lines.of("a"), seconds=90, what="the start")) == 0
     assert any("killed" in line for line in lines.of("opcod"))
 
 
@@ -212,9 +212,9 @@ def test_a_second_ctrl_c_kills_at_once() -> None:
     supervisor = Supervisor([Program("a", python(STUBBORN), stop_seconds=60)], lines)
 
     def act() -> None:
-        await_value(lambda: lines.of("a"), seconds=10, what="the start")
+        await_value(lambda: lines.of("a"), seconds=90, what="the start")
         os.kill(os.getpid(), signal.SIGINT)
-        await_value(lambda: "stopping" in lines.of("opcod"), seconds=10, what="the stop")
+        await_value(lambda: "stopping" in lines.of("opcod"), seconds=90, what="the stop")
         os.kill(os.getpid(), signal.SIGINT)
 
     began = time.monotonic()
@@ -229,7 +229,7 @@ def test_programs_stop_in_the_reverse_order_of_their_start() -> None:
     supervisor = Supervisor([Program(name, python(say)) for name in ("a", "b", "c")], lines)
     supervise(
         supervisor,
-        lambda: await_value(lambda: sum(line == "hi" for _, line in list(lines.all)) == 3, seconds=10, what="the start") and None,
+        lambda: await_value(lambda: sum(line == "hi" for _, line in list(lines.all)) == 3, seconds=90, what="the start") and None,
     )
     assert [name for name, line in lines.all if line == "bye"] == ["c", "b", "a"]
 
@@ -253,7 +253,7 @@ Supervisor([Program("a", [sys.executable, "-c", speak])], lambda name, line: pri
         except FileNotFoundError:
             return True
 
-    await_value(ended, seconds=5, what="the child's end")
+    await_value(ended, seconds=60, what="the child's end")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ class Machine:
 
 
 def finish(thread: threading.Thread) -> None:
-    thread.join(timeout=60)
+    thread.join(timeout=120)
     assert not thread.is_alive()
 
 

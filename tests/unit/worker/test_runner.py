@@ -60,7 +60,7 @@ class Bench:
         return thread
 
     def finish(self, thread: threading.Thread) -> RunRow:
-        thread.join(timeout=30)
+        thread.join(timeout=120)
         assert not thread.is_alive()
         return self.run()
 
@@ -103,7 +103,7 @@ def bench(settings: WorkerSettings, engine: Engine, claim: Claim, tmp_path: Path
     return Bench(settings, engine, claim, tmp_path)
 
 
-def eventually(condition: Callable[[], bool], *, seconds: float = 20) -> None:
+def eventually(condition: Callable[[], bool], *, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
@@ -320,7 +320,7 @@ def test_a_worker_killed_hard_takes_its_training_process_and_all_below_along(ben
         eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2)
         worker.kill()
     for pid in pids.read_text().split():
-        eventually(lambda pid=pid: gone(int(pid)), seconds=5)  # type: ignore[misc]
+        eventually(lambda pid=pid: gone(int(pid)), seconds=60)  # type: ignore[misc]
 
 
 def test_where_logs_are_collected_training_writes_there_too(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

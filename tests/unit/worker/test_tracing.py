@@ -106,7 +106,7 @@ def test_a_requests_span_is_sent_where_the_environment_says(tmp_path: Path) -> N
     thread.start()
     try:
         told = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "OTEL_EXPORTER_OTLP_COMPRESSION": "none"}
-        subprocess.run([sys.executable, "-c", REQUEST, str(tmp_path)], env={**os.environ, **told}, cwd=ROOT, check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", REQUEST, str(tmp_path)], env={**os.environ, **told}, cwd=ROOT, check=True, timeout=240)
     finally:
         server.shutdown()
         server.server_close()
