@@ -67,8 +67,7 @@ def ask(session: Session, settings: Settings, new: NewChat, *, person: str) -> i
     """Put it on the list of jobs; its number.
 
     Raises:
-        NotFound: there is no such domain.
-        Invalid: there is no such student or question, or a student may not be used here.
+        Invalid: there is no such student, domain or question, or a student may not be used here.
         Refused: too many jobs of this person wait.
     """
     asked = []
@@ -83,7 +82,10 @@ def ask(session: Session, settings: Settings, new: NewChat, *, person: str) -> i
         asked.append({"student_id": row.id, "name": row.name, "model": model})
     request: dict[str, Any] = new.model_dump(include={"temperature", "top_p", "max_tokens", "samples", "seed"}) | {"students": asked}
     if new.domain_id is not None:
-        domain, data = domain_questions(session, new.domain_id)
+        try:
+            domain, data = domain_questions(session, new.domain_id)
+        except NotFound as error:
+            raise Invalid([Fault("domain_id", str(error), "Choose one of the list.")]) from None
         question = next((one for one in all_questions(data) if one.id == new.question_id), None)
         if question is None:
             raise Invalid([Fault("question_id", f"{domain.name} has no question of that id.", "Choose one of its own.")])

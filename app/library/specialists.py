@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session, col, select
 
 from app import shapes
-from app.errors import Fault, Invalid
+from app.errors import Fault, Invalid, NotFound
 from app.experiments.experiments import readable
 from app.guards import roots
 from app.library import students
@@ -63,14 +63,16 @@ def ask(session: Session, new: NewSpecialist, *, person: str) -> int:
     """Put it on the list of jobs; its number.
 
     Raises:
-        NotFound: there is no such domain.
-        Invalid: its name is taken, or base model or data cannot be used.
+        Invalid: its name is taken, there is no such domain, or base model or data cannot be used.
         Refused: too many jobs of this person wait.
     """
     students.free_name(session, new.name)
     _free_of_others(session, new.name)
     _see_model(new.model)
-    domain = domain_config(session, queries.domain_row(session, new.domain_id))
+    try:
+        domain = domain_config(session, queries.domain_row(session, new.domain_id))
+    except NotFound as error:
+        raise Invalid([Fault("domain_id", str(error), "Choose one of the list.")]) from None
     _see_domain(domain, new.learn)
     values = new.model_dump(exclude={"name", "domain_id"}) | {"domains": [domain]}
     request = {"name": new.name, "config": SpecialistConfig.model_validate(values).model_dump(mode="json")}

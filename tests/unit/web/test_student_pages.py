@@ -75,6 +75,14 @@ def test_a_folder_is_looked_into_before_it_is_listed(client: TestClient, folder:
     assert f'<option value="{folder}">base</option>' in client.get("/students/choices").text
 
 
+def test_a_domain_that_is_not_there_is_told_at_its_field(client: TestClient, folder: Path) -> None:
+    refusal = client.post(f"{API}/specialists", json={"name": "smith", "model": str(folder), "domain_id": 971})
+    assert "There is no domain 971." in refused(refusal, "domain_id")
+    student = made(client.post(f"{API}/students", json={"name": "lost", "model": str(folder)}))
+    chat = {"students": [student["id"]], "domain_id": 971, "question_id": "q1"}
+    assert "There is no domain 971." in refused(client.post(f"{API}/chats", json=chat), "domain_id")
+
+
 def test_nothing_outside_of_the_bounds_is_registered(client: TestClient, engine: Engine, folder: Path, tmp_path: Path) -> None:
     settings = client.app.state.settings  # type: ignore[attr-defined]
     with confined((tmp_path,)), pytest.raises(Exception, match="outside of the folders"):
