@@ -301,7 +301,14 @@ class ComputeConfig(_Section):
         None, "LoRA adapters; empty: every weight is trained. Students of one model share its weights, and their tutors and teachers too."
     )
     gpus: int = _field(1, "GPUs of the run.", ge=1, le=1)
-    engine: Literal["auto", "transformers"] = _field("auto", "Generation engine.")
+    engine: Literal["auto", "transformers", "vllm"] = _field(
+        "auto",
+        "What samples the text: transformers, or vLLM within the process and on the GPU that trains, if the worker has it installed. "
+        "auto is transformers.",
+    )
+    vllm_memory_fraction: float = _field(
+        0.3, "Share of the GPU's memory that vLLM takes while it samples, the weights included. Training has it at all other times.", gt=0, lt=1
+    )
     micro_batch_tokens: int = _field(
         16_384, "Padded tokens scored together in an update; lower it when memory runs out.", unit="tokens", ge=64
     )
@@ -351,6 +358,12 @@ class ExperimentConfig(_Section):
                 )
         if self.compute.gpu_memory_gib is not None and self.compute.device == "cpu":
             raise ValueError("compute.gpu_memory_gib: a run on the CPU needs no GPU; leave it empty or choose another compute.device")
+        if self.compute.engine == "vllm" and self.compute.device == "cpu":
+            raise ValueError("compute.engine: vllm samples on a GPU; choose transformers or another compute.device")
+        if self.compute.engine == "vllm" and self.generation.top_p < 1:
+            raise ValueError(
+                "generation.top_p: vllm tells no probabilities before the nucleus, which rollouts need; use 1, or compute.engine transformers"
+            )
         if self.compute.side_by_side and self.schedule.tutor_snapshot != "round_start":
             raise ValueError(
                 "compute.side_by_side: phases depend on each other with tutor_snapshot `latest`; use round_start or turn it off"

@@ -46,6 +46,7 @@ RULES: tuple[tuple[str, Callable[[Data], bool], str], ...] = (
     (r"schedule\.tutor_snapshot", _tutored, NO_TUTORS),
     (r"evaluation\.break_rescue_questions", _tutored, NO_TUTORS),
     (r"compute\.gpu_memory_gib", lambda data: _at(data, "compute.device") != "cpu", "Not used: the run is for a CPU."),
+    (r"compute\.vllm_memory_fraction", lambda data: _at(data, "compute.engine") == "vllm", "Not used: vLLM does not sample in this run."),
 )
 """(pattern of a path, whether what it leads to is used, what to say where it is not). Paths below a match follow it."""
 

@@ -20,6 +20,7 @@ BESIDE = (
     "compute.gpus",
     "compute.threads",
     "compute.side_by_side",
+    "compute.vllm_memory_fraction",
 )
 """Settings in which runs of one configuration may differ: what they are called, chance, what is kept, and where they ran."""
 LABEL_PARTS = 3

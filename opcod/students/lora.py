@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
-from typing import TypeVar, cast
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -86,3 +86,27 @@ def merged(model: PreTrainedModel) -> PreTrainedModel:
     if not isinstance(model, PeftModel):
         return model
     return cast(PreTrainedModel, cast(PeftModel, copy.deepcopy(model)).merge_and_unload())
+
+
+@torch.no_grad()
+def bare_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """Name and value of each weight of the model that `merged` returns, to the bit; tied ones once.
+
+    One after the other, so that no second model is made: a weight with an adapter is summed when it is its turn.
+    """
+    if not isinstance(model, PeftModel):
+        yield from model.named_parameters()
+        return
+    bare = model.get_base_model()
+    for name, weight in bare.named_parameters():
+        if f".{model.base_model.prefix}" in name:
+            continue
+        layer_name, adapted, rest = name.rpartition(".base_layer.")
+        if not adapted:
+            yield name, weight
+            continue
+        layer: Any = bare.get_submodule(layer_name)
+        if rest == "weight":
+            for adapter in layer.active_adapters:
+                weight = (weight + layer.get_delta_weight(adapter)).to(weight.dtype)
+        yield f"{layer_name}.{rest}", weight

@@ -18,6 +18,7 @@ from opcod.evaluation.accuracy import evaluate, evaluation_params
 from opcod.generation.policy import Policy
 from opcod.generation.server import ServerEngine
 from opcod.generation.tutoring import Tutor
+from opcod.generation.vllm import VllmEngine, open_engine
 from opcod.seeds import derive_seed
 from opcod.students.bases import Bases
 from opcod.students.chat import end_token_ids
@@ -61,7 +62,7 @@ class StudentHost:
         self.domains = {domain.name: domain for domain in domains}
         self.verifiers = {domain.name: make_verifier(domain.verifier) for domain in config.domains}
         self.student = self._load(name)
-        self.policy = Policy(self.student, batch_size=config.generation.batch_size)
+        self.policy = Policy(self.student, batch_size=config.generation.batch_size, engine=self._vllm(self.student))
         distils = config.method.algorithm != "grpo"
         self.teacher = ExponentialAverage(self.student.model, config.method.teacher.ema_rate) if distils else None
         self.optimizer = Optimizer(self.student.model, config.optimizer)
@@ -181,7 +182,12 @@ class StudentHost:
         peer = self._load(name)
         load_trainable_state(peer.model, load_file(tutor_path(self.folder, name, steps)))
         peer.model.requires_grad_(False)
-        return Policy(peer, batch_size=self.config.method.feedback.batch_size, engine=self._server(name, peer, steps))
+        engine = self._server(name, peer, steps) or self._vllm(peer)
+        return Policy(peer, batch_size=self.config.method.feedback.batch_size, engine=engine)
+
+    def _vllm(self, student: Student) -> VllmEngine | None:
+        """What samples for a student or tutor in place of its own weights' forward, where the configuration says so."""
+        return open_engine(student, self.config) if self.config.compute.engine == "vllm" else None
 
     def _server(self, name: str, student: Student, steps: int) -> ServerEngine | None:
         """What answers for a student as it came, if it has a server; what was trained is only here."""

@@ -16,7 +16,7 @@ def idle(**changes: Any) -> set[str]:
 
 def test_an_opcod_run_uses_all_but_the_baselines_settings() -> None:
     found = idle(compute={"device": "auto"})
-    assert found == {"method.grpo", "method.feedback.templates.generic"}
+    assert found == {"method.grpo", "method.feedback.templates.generic", "compute.vllm_memory_fraction"}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """What every engine promises, whatever it runs on: one suite over all of them.
 
-Three ways to sample: the transformers engine; a server that takes token ids, as vLLM and llama.cpp do, in a stand-in that answers
-from the same weights; and a real `transformers serve`, which takes text.
+Four ways to sample: the transformers engine; vLLM within the process, in a stand-in with its interface; a server that takes token
+ids, as vLLM and llama.cpp do, in a stand-in that answers from the same weights; and a real `transformers serve`, which takes text.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -23,10 +25,12 @@ from opcod.generation.base import Engine, Generation, SamplingParams
 from opcod.generation.policy import Policy
 from opcod.generation.server import ServerEngine
 from opcod.generation.transformers import TransformersEngine
+from opcod.generation.vllm import VllmEngine
 from opcod.students.loading import load_student
 from opcod.students.references import locate
 from opcod.tasks.questions import load_domains
-from tests.unit.students.tiny_models import make_model, make_tokenizer
+from tests.unit.generation import vllm_stand_in
+from tests.unit.students.tiny_models import make_model, make_tokenizer, save_model
 
 ENDS, PAD = tuple(range(224, 257)), 256
 """Many tokens end a turn, so that some responses of few tokens do."""
@@ -45,6 +49,8 @@ class Case:
     prompts: Sequence[Sequence[int]] = PROMPTS
     told_at: tuple[float, ...] = (0.0, 0.7, 1.0)
     """Temperatures at which it tells log-probabilities."""
+    tells_nucleus: bool = True
+    """Whether it does so where there is a nucleus too."""
     keeps_seeds: bool = True
 
     def __call__(self, params: SamplingParams, *, seed: int = 0, batch_size: int = 8) -> list[list[Generation]]:
@@ -54,6 +60,14 @@ class Case:
 def here() -> Iterator[Case]:
     model = make_model("qwen3")
     yield Case(TransformersEngine(model, end_ids=ENDS, pad_id=PAD), model)
+
+
+def vllm_in_process() -> Iterator[Case]:
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        vllm_stand_in.install(patch)
+        model = make_model("qwen3", seed=1)
+        ref = str(save_model(Path(folder)))
+        yield Case(VllmEngine(model, ref, end_ids=ENDS, memory_fraction=0.3, longest=64, sequences=8), model, tells_nucleus=False)
 
 
 def server_of_token_ids() -> Iterator[Case]:
@@ -98,7 +112,7 @@ def transformers_serve() -> Iterator[Case]:
         serving.kill_server()
 
 
-@pytest.fixture(scope="module", params=[here, server_of_token_ids, transformers_serve], ids=lambda make: make.__name__)
+@pytest.fixture(scope="module", params=[here, vllm_in_process, server_of_token_ids, transformers_serve], ids=lambda make: make.__name__)
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     yield from request.param()
 
@@ -135,10 +149,12 @@ def test_a_response_ends_with_the_turn_or_at_the_limit(case: Case, limit: int) -
     assert any(one.finished == (limit > 1) for one in made)
 
 
+@pytest.mark.parametrize("top_p", [0.9, 1.0])
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
-def test_log_probabilities_are_those_of_the_whole_softmax_at_the_temperature(case: Case, temperature: float) -> None:
-    for prompt, (one,) in zip(case.prompts, case(SamplingParams(6, temperature, top_p=0.9), seed=3), strict=True):
-        if temperature not in case.told_at:
+def test_log_probabilities_are_those_of_the_whole_softmax_at_the_temperature(case: Case, temperature: float, top_p: float) -> None:
+    nucleus = top_p < 1 and temperature > 0
+    for prompt, (one,) in zip(case.prompts, case(SamplingParams(6, temperature, top_p), seed=3), strict=True):
+        if temperature not in case.told_at or (nucleus and not case.tells_nucleus):
             assert one.log_probs == ()
             continue
         logits = case.model(torch.tensor([[*prompt, *one.token_ids]])).logits[0, len(prompt) - 1 : -1]
