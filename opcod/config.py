@@ -303,11 +303,14 @@ class ComputeConfig(_Section):
     gpus: int = _field(1, "GPUs of the run.", ge=1, le=1)
     engine: Literal["auto", "transformers", "vllm"] = _field(
         "auto",
-        "What samples the text: transformers, or vLLM within the process and on the GPU that trains, if the worker has it installed. "
+        "What samples the text: transformers, or vLLM within the process, on the GPU that trains, where a worker has it installed. "
         "auto is transformers.",
     )
     vllm_memory_fraction: float = _field(
-        0.3, "Share of the GPU's memory that vLLM takes while it samples, the weights included. Training has it at all other times.", gt=0, lt=1
+        0.3,
+        "Share of the GPU's memory that vLLM takes while it samples, weights included; it is free at all other times.",
+        gt=0,
+        lt=1,
     )
     micro_batch_tokens: int = _field(
         16_384, "Padded tokens scored together in an update; lower it when memory runs out.", unit="tokens", ge=64
@@ -362,7 +365,7 @@ class ExperimentConfig(_Section):
             raise ValueError("compute.engine: vllm samples on a GPU; choose transformers or another compute.device")
         if self.compute.engine == "vllm" and self.generation.top_p < 1:
             raise ValueError(
-                "generation.top_p: vllm tells no probabilities before the nucleus, which rollouts need; use 1, or compute.engine transformers"
+                "generation.top_p: vllm tells probabilities after the nucleus only, of no use for rollouts; take 1, or engine transformers"
             )
         if self.compute.side_by_side and self.schedule.tutor_snapshot != "round_start":
             raise ValueError(

@@ -49,15 +49,22 @@ class Memory(BaseModel):
     tutors: int
     """Beside the student that is tutored, at the most."""
     processes: list[ProcessMemory]
+    vllm_share: float = 0.0
+    """Of the device, by each process while text is sampled, besides the phases' bytes."""
 
     @property
     def peak(self) -> int:
         """Of all processes together."""
         return sum(max(process.phases.values()) for process in self.processes)
 
+    def with_share(self, phase: str, value: int, device: float) -> float:
+        """Bytes of a phase with what vLLM takes in it."""
+        return value + (0 if phase == "update" else self.vllm_share * device)
+
     def fits(self, device: float) -> bool:
         """Into so many bytes, with something left for torch itself."""
-        return self.peak <= USABLE * device
+        peaks = (max(self.with_share(phase, value, device) for phase, value in process.phases.items()) for process in self.processes)
+        return sum(peaks) <= USABLE * device
 
 
 def memory(config: ExperimentConfig, shapes: Sequence[ModelShape] | None = None) -> Memory:
@@ -80,6 +87,7 @@ def memory(config: ExperimentConfig, shapes: Sequence[ModelShape] | None = None)
         teachers=sum(student.teacher for student in students),
         tutors=max(student.tutors for student in students),
         processes=[ProcessMemory(students=group, phases=phases) for group, phases in zip(groups, together, strict=True)],
+        vllm_share=config.compute.vllm_memory_fraction if config.compute.engine == "vllm" else 0.0,
     )
 
 
@@ -114,8 +122,11 @@ def lines(found: Memory, device: float | None) -> Iterator[str]:
     for process in found.processes:
         yield f"Peak of {' and '.join(process.students)}:"
         for phase, value in process.phases.items():
-            tight = device is not None and value > USABLE * device / len(found.processes)
-            yield f"  {phase:18}{size(value)}{f', too much: lower {LOWER[phase]}' if tight else ''}"
+            tight = device is not None and found.with_share(phase, value, device) > USABLE * device / len(found.processes)
+            lower = "compute.vllm_memory_fraction" if found.vllm_share and phase != "update" else LOWER[phase]
+            yield f"  {phase:18}{size(value)}{f', too much: lower {lower}' if tight else ''}"
+    if found.vllm_share:
+        yield f"{'vLLM':20}{found.vllm_share:.0%} of the device besides, in each process while text is sampled"
     verdict = "" if device is None else f" {'Fits' if found.fits(device) else 'Does not fit'} into {size(device)}."
     yield f"{'Peak':20}{size(found.peak)}, besides what torch and its kernels take.{verdict}"
 

@@ -123,6 +123,8 @@ def _feedback(config: ExperimentConfig, tutor: ModelShape, one: Behaviour) -> in
 
 def _sampling(config: ExperimentConfig, shape: ModelShape, rows: int, each: int, prompt: float, new: float, *, nucleus: bool) -> int:
     """`each` responses of `new` tokens to each prompt, in a batch of `rows`: the prompts' pass, or the last token with the whole cache."""
+    if config.compute.engine == "vllm":
+        return 0  # all of it is in vLLM's share of the device
     wide = BYTES[config.compute.dtype]
     prompts = max(1, rows // each)
     rows = prompts * each

@@ -84,7 +84,7 @@ class SleepingLlm:
 
     @contextmanager
     def awake(self, transfer: Any) -> Iterator[Any]:
-        """vLLM's `LLM`, with the weights that `transfer` sends; the memory for keys and values is taken after they have come."""
+        """The `LLM`, with the weights that `transfer` sends; the memory for keys and values is taken after they have come."""
         torch.cuda.empty_cache()  # what torch keeps for later would be missing
         self.llm.wake_up(tags=["weights"])
         try:
@@ -210,7 +210,7 @@ def _generation(one: Any) -> Generation:
 
 
 def _transfer(model: PreTrainedModel, sleeping: SleepingLlm) -> Any:
-    """vLLM's trainer side of the weight transfer, for `model`."""
+    """The sending side of vLLM's weight transfer, for `model`."""
     from vllm.distributed.weight_transfer import ParamMeta, WeightSource, WeightTransferTrainerFactory
     from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 
@@ -241,9 +241,8 @@ def _check_installed() -> None:
 
 
 def _check_names(model: PreTrainedModel, ref: str) -> None:
-    """vLLM reads weights by the names in their files; transformers joins or renames those of some families while loading."""
-    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if getattr(bare, "_weight_conversions", None):
+    """Weights are known to vLLM by the names in their files; transformers joins or renames those of some families while loading."""
+    if getattr(model, "_weight_conversions", None):
         raise ModelError(
             f"The weights of {ref!r} are arranged otherwise in transformers than in their files, and cannot be sent to vLLM.",
             advice=f"Set {ENGINE} to transformers.",

@@ -97,9 +97,10 @@ def bare_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     if not isinstance(model, PeftModel):
         yield from model.named_parameters()
         return
-    bare = model.get_base_model()
+    peft: Any = model
+    bare: nn.Module = peft.get_base_model()
     for name, weight in bare.named_parameters():
-        if f".{model.base_model.prefix}" in name:
+        if f".{peft.base_model.prefix}" in name:
             continue
         layer_name, adapted, rest = name.rpartition(".base_layer.")
         if not adapted:

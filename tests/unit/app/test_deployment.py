@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
@@ -107,42 +108,68 @@ def test_an_update_leaves_workers_the_time_to_give_their_runs_back() -> None:
     assert int(worker["stop_grace_period"].removesuffix("s")) > float(worker["environment"]["OPCOD_DRAIN_SECONDS"])
 
 
-ONLY_WEB = """
+ONLY = """
 import sys
 absent = set(sys.argv[1].split(","))
 class Others:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in absent:
-            raise ModuleNotFoundError(f"{name} is not in the web image", name=name)
+            raise ModuleNotFoundError(f"{name} is not installed with it", name=name)
 sys.meta_path.insert(0, Others())
+"""
+ONLY_WEB = f"""{ONLY}
 import app.main, app.cli.main, app.backups, app.processes.serving
 app.main.create_app(app.main.Settings(home=sys.argv[2]))
+"""
+ONLY_A_WORKER = f"""{ONLY}
+import importlib, pkgutil
+import app.cli.main, worker
+for module in pkgutil.iter_modules(worker.__path__, "worker."):
+    importlib.import_module(module.name)
 """
 
 
 def test_the_web_images_packages_are_all_that_the_server_needs(tmp_path: Path) -> None:
     """The same, told by what is imported: whatever the image's extras do not bring cannot be found."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (installed,) = re.findall(r"install --editable '\.\[([\w,]+)\]'", stages()["build-web"])
-    extras = [part for extra in installed.split(",") for part in project["optional-dependencies"][extra]]
-    waiting = [Requirement(line) for line in project["dependencies"] + extras]
-    wanted = {"opcod-studio"}
+    absent = absent_with(installed.split(","))
+    assert {"torch", "transformers"} <= absent
+    runs_without(absent, ONLY_WEB, str(tmp_path))
+
+
+def test_a_worker_with_vllm_needs_none_of_the_servers_packages() -> None:
+    """vLLM wants another FastAPI than the server."""
+    absent = absent_with(["vllm"]) - absent_with(["web"])
+    assert {"fastapi", "uvicorn", "argon2"} <= absent
+    runs_without(absent, ONLY_A_WORKER)
+
+
+def absent_with(extras: Sequence[str]) -> set[str]:
+    """Modules that an installation with these extras does not bring; what vLLM brings is not known here."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    waiting = [Requirement(line) for line in [*project["dependencies"], f"opcod-studio[{','.join(extras)}]"]]
+    wanted: set[str] = set()
     done: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         requirement = waiting.pop()
         key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
-        if key in done:
+        if key in done or key[0] == "vllm":
             continue
         done.add(key)
         wanted.add(key[0])
+        if key[0] == "opcod-studio":
+            waiting += [Requirement(line) for extra in requirement.extras for line in project["optional-dependencies"][extra]]
+            continue
         for line in distribution(requirement.name).requires or []:
             needed = Requirement(line)
             if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in {"", *requirement.extras}):
                 waiting.append(needed)
-    absent = {module for module, names in packages_distributions().items() if not {canonicalize_name(name) for name in names} & wanted}
-    assert {"torch", "transformers"} <= absent
-    script = [sys.executable, "-c", ONLY_WEB, ",".join(sorted(absent)), str(tmp_path)]
-    result = subprocess.run(script, cwd=ROOT, capture_output=True, text=True)
+    return {module for module, names in packages_distributions().items() if not {canonicalize_name(name) for name in names} & wanted}
+
+
+def runs_without(absent: set[str], script: str, *arguments: str) -> None:
+    command = [sys.executable, "-c", script, ",".join(sorted(absent)), *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
 
 

@@ -66,6 +66,20 @@ def test_what_is_too_much_is_told_with_the_setting_that_lowers_it() -> None:
     assert Memory.model_validate_json(found.model_dump_json()) == found
 
 
+def test_vllm_takes_its_share_while_text_is_sampled_and_holds_the_responses_in_it() -> None:
+    lora = {"adapters": {"rank": 8}, "device": "auto"}
+    plain, found = (memory(paper("a", "a", **lora, **engine), [SHAPE, SHAPE]) for engine in ({}, {"engine": "vllm"}))
+    (before,), (after,) = plain.processes, found.processes
+    assert after.phases["update"] == before.phases["update"]
+    assert after.phases["rollout"] < before.phases["rollout"]
+    stands = after.phases["rollout"]
+    assert found.fits(max(after.phases["update"] / 0.9, stands / (0.9 - 0.3)) + 1)
+    assert not found.fits(stands / (0.9 - 0.3) - 1)
+    told = [line for line in lines(found, stands) if "too much" in line]
+    assert [line.split()[-1] for line in told if "update" not in line.split()[0]] == ["compute.vllm_memory_fraction"] * 3
+    assert any(line.startswith("vLLM") and "30%" in line for line in lines(found, None))
+
+
 def test_a_student_that_is_not_here_has_no_memory() -> None:
     with pytest.raises(ModelError, match="org/unseen"):
         memory(paper("org/unseen", "org/unseen"))

@@ -20,15 +20,17 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-PARAMETERS = frozenset(
+_NAMES = (
     "runner convert tokenizer tokenizer_mode skip_tokenizer_init trust_remote_code tensor_parallel_size dtype quantization revision "
     "tokenizer_revision chat_template seed gpu_memory_utilization cpu_offload_gb enforce_eager hf_overrides kv_cache_memory_bytes "
     "compilation_config logits_processors "
     # of `EngineArgs`, which `LLM` takes besides
     "load_format max_model_len max_num_seqs max_num_batched_tokens enable_prefix_caching logprobs_mode max_logprobs generation_config "
     "enable_sleep_mode weight_transfer_config device_ids distributed_executor_backend model_impl disable_log_stats async_scheduling "
-    "worker_extension_cls".split()
+    "worker_extension_cls"
 )
+PARAMETERS = frozenset(_NAMES.split())
+"""Some of those that `LLM` takes."""
 MISSING = float("nan")
 
 

@@ -15,7 +15,7 @@ from opcod.errors import CheckpointError, ModelError, ResourceError
 from opcod.students import export
 from opcod.students.export import export_student
 from opcod.students.loading import Student, load_student
-from opcod.students.lora import load_trainable_state, trainable_state
+from opcod.students.lora import bare_weights, load_trainable_state, merged, trainable_state
 from tests.unit.students.tiny_models import FAMILIES
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
@@ -44,6 +44,9 @@ def test_an_export_says_the_same(
     assert sorted(path.name for path in folder.parent.iterdir()) == ["student1"]
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in folder.iterdir()}
     torch.testing.assert_close(student.model(IDS).logits, before, atol=0, rtol=0)  # the student itself is as it was
+    apart, whole = dict(bare_weights(student.model)), dict(merged(student.model).named_parameters())
+    assert apart.keys() == whole.keys()
+    assert all(torch.equal(weight, apart[name]) for name, weight in whole.items())
     again = load_student(str(folder), device=torch.device("cpu"), dtype=torch.float32)
     torch.testing.assert_close(again.model(IDS).logits, before, atol=1e-5, rtol=1e-4)
 
