@@ -17,18 +17,17 @@ def group_advantages(rewards: Sequence[float]) -> list[float]:
 def policy_losses(
     log_probs: Tensor, old_log_probs: Tensor, rollout_log_probs: Tensor, advantages: Tensor, *, clip: float, importance_threshold: float
 ) -> Tensor:
-    """Clipped surrogate of every token, [B, T], to be minimised.
+    """Clipped surrogate of every token, [N], to be minimised.
 
     Args:
-        log_probs: [B, T] of the sampled tokens now, with gradient.
-        old_log_probs: [B, T] under the policy before this step's first update, by the training forward.
-        rollout_log_probs: [B, T] as the generation engine reported them.
-        advantages: [B], one a response.
+        log_probs: [N] of the sampled tokens now, with gradient.
+        old_log_probs: [N] under the policy before this step's first update, by the training forward.
+        rollout_log_probs: [N] as the generation engine reported them.
+        advantages: [N], each token that of its response.
         clip: PPO clip range of the ratio now / old.
         importance_threshold: largest old / rollout correction of the engines' mismatch (token level, truncated).
     """
-    advantage = advantages.unsqueeze(-1)
     ratio = torch.exp(log_probs - old_log_probs)
-    surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+    surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
     correction = torch.exp((old_log_probs - rollout_log_probs).clamp(-20.0, 20.0)).clamp(max=importance_threshold)
     return -(surrogate * correction.detach())

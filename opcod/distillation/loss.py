@@ -7,7 +7,7 @@ gradient. Beside weights, their gradients and hidden states there stay a few num
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -79,20 +79,21 @@ def importance_weights(log_probs: Tensor, rollout_log_probs: Tensor, *, clip: fl
     return ratio.exp().clamp(max=clip)
 
 
-def aggregate(values: Tensor, mask: Tensor, *, how: Literal["token_mean", "sequence_mean"], tokens: int, sequences: int) -> Tensor:
+def aggregate(
+    values: Tensor, lengths: Sequence[int], *, how: Literal["token_mean", "sequence_mean"], tokens: int, sequences: int
+) -> Tensor:
     """A micro-batch's share of the whole batch's mean; the shares of all micro-batches add up to it.
 
     Args:
-        values: [B, T].
-        mask: [B, T], True where a token counts.
+        values: [N] of the response tokens, row after row.
+        lengths: of the micro-batch's responses; their sum is N.
         how: mean over tokens (SDPO code), or over a response's tokens and then responses (Eq. 1).
-        tokens: unmasked tokens of the WHOLE batch.
+        tokens: response tokens of the WHOLE batch.
         sequences: responses of the WHOLE batch.
     """
-    values = values.masked_fill(~mask, 0.0)
     if how == "token_mean":
         return values.sum() / tokens
-    return (values.sum(-1) / mask.sum(-1).clamp(min=1)).sum() / sequences
+    return torch.stack([row.mean() for row in values.split(list(lengths))]).sum() / sequences
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ class _Scores(torch.autograd.Function):
             if how is not None and how.top_k is None:
                 divergence = jensen_shannon(x, _scaled(how.teacher.part(span), temperature), alpha=how.alpha, top_k=None)
             elif how is not None:
-                top, indices = torch.topk(x, how.top_k or 0, dim=-1)
+                top, indices = torch.topk(x, how.top_k or 0, dim=-1, sorted=False)
                 del x
                 reference = teacher_on_support(_scaled(how.teacher.part(span), temperature), indices, tail_bucket=how.tail_bucket)
                 divergence, slopes = _divergence_and_slopes(top - normalizer.unsqueeze(-1), reference, how)

@@ -5,8 +5,8 @@ At a vocabulary of 151,936 the logits of 131,072 tokens are 37 GiB in bfloat16; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from opcod.distillation.scoring import Batch, response_logits, supported_arguments
+from opcod.distillation.packing import can_pack, pack, packed_logits
+from opcod.distillation.scoring import pad, response_logits, supported_arguments
 
 WHOLE_LOGITS = 2**25
 """Up to so many logits (tokens x vocabulary) are held as they are: computing them again would cost more than they do."""
@@ -47,17 +48,25 @@ class Readout:
         return Readout(self.features[tokens], self.weight, self.bias)
 
 
-def response_readout(model: nn.Module, batch: Batch) -> Readout:
-    """What predicts each response token of the batch, [N, ...] with N = all response tokens, row after row and without padding.
+def response_readout(model: nn.Module, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *, pad_id: int) -> Readout:
+    """What predicts each response token after its prompt, [N, ...] with N = all response tokens, row after row and without padding.
 
-    Where the logits are many and the model's output is nothing but a linear head, they are left to be read out by parts.
+    What prompts share is computed once, where the model can be put through a packed row; else rows are padded. Where the logits are many
+    and the model's output is nothing but a linear head, they are left to be read out by parts.
     """
-    head = plain_head(model) if _many(model, len(batch.places)) else None
-    if head is None:
-        return Readout(batch.tokens_of(response_logits(model, batch)))
-    with _answering(head, lambda hidden: hidden):
-        hidden = response_logits(model, batch)
-    return Readout(batch.tokens_of(hidden), head.weight, head.bias)
+    tokens = sum(map(len, responses))
+    head = plain_head(model) if _many(model, tokens) else None
+    with nullcontext() if head is None else _answering(head, lambda hidden: hidden):
+        features = _outputs(model, prompts, responses, pad_id)
+    return Readout(features) if head is None else Readout(features, head.weight, head.bias)
+
+
+def _outputs(model: nn.Module, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], pad_id: int) -> Tensor:
+    given: Any = model
+    if can_pack(model):
+        return packed_logits(model, pack(prompts, responses, device=given.device))
+    batch = pad(prompts, responses, pad_id=pad_id, device=given.device)
+    return batch.tokens_of(response_logits(model, batch))
 
 
 def plain_head(model: nn.Module) -> nn.Linear | None:

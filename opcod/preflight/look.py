@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from statistics import fmean
 from typing import Any, cast
 
@@ -18,8 +18,8 @@ import torch
 
 from opcod.config import ExperimentConfig, GateConfig, LossConfig
 from opcod.distillation.loss import score_distillation
+from opcod.distillation.micro_batches import micro_batches
 from opcod.distillation.readout import response_readout
-from opcod.distillation.scoring import length_groups, pad
 from opcod.distillation.self_teacher import fitted_teacher_messages, shown_feedback
 from opcod.errors import ModelError
 from opcod.evaluation.accuracy import evaluate, evaluation_params
@@ -252,21 +252,18 @@ def _divergence(student: Student, taught: Sequence[Sample], loss: LossConfig, co
     """Mean of Eq. 1's divergence over all response tokens; before training the self-teacher has the student's own weights."""
     pad_id = student.tokenizer.pad_token_id
     responses = [sample.response.generation.token_ids for sample in taught]
-    teacher_prompts = [sample.teacher_prompt or [] for sample in taught]
+    passes = [[sample.prompt for sample in taught], [sample.teacher_prompt or [] for sample in taught]]
     total = 0.0
-    groups = length_groups(
-        [len(one) for one in teacher_prompts], [len(one) for one in responses], max_tokens=config.compute.micro_batch_tokens
-    )
-    for rows in groups:
+    for rows in micro_batches(student.model, passes, responses, max_tokens=config.compute.micro_batch_tokens):
         chosen = [responses[row] for row in rows]
-        plain, taught_batch = (
-            pad(prompts, chosen, pad_id=pad_id if isinstance(pad_id, int) else 0, device=student.model.device)
-            for prompts in ([taught[row].prompt for row in rows], [teacher_prompts[row] for row in rows])
+        plain, informed = (
+            response_readout(student.model, [prompts[row] for row in rows], chosen, pad_id=pad_id if isinstance(pad_id, int) else 0)
+            for prompts in passes
         )
         scores = score_distillation(
-            response_readout(student.model, plain),
-            response_readout(student.model, taught_batch),
-            plain.tokens_of(plain.responses),
+            plain,
+            informed,
+            torch.tensor([*chain.from_iterable(chosen)], device=student.model.device),
             temperature=config.generation.temperature,
             alpha=loss.alpha,
             top_k=loss.top_k,

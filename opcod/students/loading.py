@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging
 
 from opcod.config import AdaptersConfig
+from opcod.distillation.packing import recomputing
 from opcod.errors import ModelError, ResourceError
 from opcod.students.lora import add_adapters
 from opcod.students.references import CONVERT_ADVICE, SAVED_ADVICE, locate
@@ -91,7 +92,7 @@ def equip(bare: Student, *, adapters: AdaptersConfig | None, gradient_checkpoint
     model = bare.model
     with _explained(bare.ref), quiet():
         if gradient_checkpointing:
-            model.activation_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": recomputing})
         if adapters is not None:
             model = add_adapters(model, adapters)
     model.eval()

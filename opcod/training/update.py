@@ -1,7 +1,6 @@
 """One update of the student from a batch of scored responses.
 
-The batch is cut into micro-batches of similar length; each adds its share of the whole batch's mean, so that the
-gradient does not depend on the cut.
+The batch is cut into micro-batches; each adds its share of the whole batch's mean, so that the gradient does not depend on the cut.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, chain
 from typing import Literal
 
 import torch
@@ -20,8 +20,8 @@ from opcod.config import GrpoConfig, LossConfig
 from opcod.distillation.grpo import policy_losses
 from opcod.distillation.lens import TokenView, view_tokens
 from opcod.distillation.loss import aggregate, importance_weights, score_distillation, score_sampled
+from opcod.distillation.micro_batches import Prompts, computed_tokens, micro_batches
 from opcod.distillation.readout import response_readout
-from opcod.distillation.scoring import length_groups, pad
 from opcod.errors import NumericsError, ResourceError
 from opcod.stopwatch import part
 from opcod.students.ema import ExponentialAverage
@@ -80,8 +80,8 @@ class Learner:
     micro_batch_tokens: int
 
 
-MicroLoss = Callable[[list[int]], tuple[Tensor, Tensor, Tensor, Tensor]]
-"""Rows of the batch -> values with gradient, entropies, weights and mask, each [B, T]."""
+MicroLoss = Callable[[list[int]], tuple[Tensor, Tensor, Tensor]]
+"""Rows of the batch -> values with gradient, entropies and weights, each [N] of their response tokens, row after row."""
 
 
 def distill(learner: Learner, batch: Sequence[ScoredResponse], loss: LossConfig, *, temperature: float) -> UpdateReport:
@@ -91,29 +91,26 @@ def distill(learner: Learner, batch: Sequence[ScoredResponse], loss: LossConfig,
         raise ValueError("self-distillation needs a teacher")
     views: dict[int, TokenView] = {}
 
-    def micro(rows: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def micro(rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         chosen = [batch[row] for row in rows]
         responses = [one.response for one in chosen]
-        device = learner.model.device
-        student_batch = pad([one.prompt for one in chosen], responses, pad_id=learner.pad_id, device=device)
-        teacher_batch = pad([one.teacher_prompt or () for one in chosen], responses, pad_id=learner.pad_id, device=device)
         with part("teacher_forward"), torch.no_grad():
-            teacher_readout = response_readout(teacher.model, teacher_batch)
+            teacher_prompts = [one.teacher_prompt or () for one in chosen]
+            teacher_readout = response_readout(teacher.model, teacher_prompts, responses, pad_id=learner.pad_id)
         with part("student_forward"):
-            student_readout = response_readout(learner.model, student_batch)
+            student_readout = response_readout(learner.model, [one.prompt for one in chosen], responses, pad_id=learner.pad_id)
         with part("loss"):
             scores = score_distillation(
                 student_readout,
                 teacher_readout,
-                student_batch.tokens_of(student_batch.responses),
+                _joined(responses, learner),
                 temperature=temperature,
                 alpha=loss.alpha,
                 top_k=loss.top_k,
                 tail_bucket=loss.tail_bucket,
             )
-        divergence, log_probs, entropy = (student_batch.in_rows(each) for each in (scores.divergence, scores.log_probs, scores.entropy))
-        sampled = _as_rows([one.rollout_log_probs for one in chosen], student_batch.response_mask)
-        weights = importance_weights(log_probs, sampled, clip=loss.importance_clip)
+        sampled = _joined([one.rollout_log_probs for one in chosen], learner)
+        weights = importance_weights(scores.log_probs, sampled, clip=loss.importance_clip)
         with part("token_views"):
             start = 0
             for row in rows:
@@ -123,10 +120,10 @@ def distill(learner: Learner, batch: Sequence[ScoredResponse], loss: LossConfig,
                 if one.alternatives is not None:
                     seen = student_readout.part(span), teacher_readout.part(span)
                     views[row] = view_tokens(*seen, one.response, temperature=temperature, alternatives=one.alternatives)
-        return divergence, entropy, weights, student_batch.response_mask
+        return scores.divergence, scores.entropy, weights
 
-    lengths = [len(one.teacher_prompt or ()) for one in batch]
-    return replace(_update(learner, batch, micro, lengths, how=loss.aggregation), views=views)
+    passes = [[one.prompt for one in batch], [one.teacher_prompt or () for one in batch]]
+    return replace(_update(learner, batch, micro, passes, how=loss.aggregation), views=views)
 
 
 def reinforce(
@@ -139,35 +136,34 @@ def reinforce(
 ) -> UpdateReport:
     """One GRPO update over a non-empty batch. `old_log_probs` None: this is the step's first update, so old is now."""
 
-    def micro(rows: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def micro(rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         chosen = [batch[row] for row in rows]
-        padded = pad([one.prompt for one in chosen], [one.response for one in chosen], pad_id=learner.pad_id, device=learner.model.device)
         with part("student_forward"):
-            readout = response_readout(learner.model, padded)
+            readout = response_readout(
+                learner.model, [one.prompt for one in chosen], [one.response for one in chosen], pad_id=learner.pad_id
+            )
         with part("loss"):
-            scores = score_sampled(readout, padded.tokens_of(padded.responses), temperature=temperature)
-            log_probs, entropy = map(padded.in_rows, scores)
-        mask = padded.response_mask
-        sampled = _as_rows([one.rollout_log_probs for one in chosen], mask)
-        old = log_probs.detach() if old_log_probs is None else _as_rows([old_log_probs[row] for row in rows], mask)
-        advantages = log_probs.new_tensor([one.advantage for one in chosen])
+            log_probs, entropy = score_sampled(readout, _joined([one.response for one in chosen], learner), temperature=temperature)
+        sampled = _joined([one.rollout_log_probs for one in chosen], learner)
+        old = log_probs.detach() if old_log_probs is None else _joined([old_log_probs[row] for row in rows], learner)
+        advantages = _joined([[one.advantage] * len(one.response) for one in chosen], learner)
         losses = policy_losses(log_probs, old, sampled, advantages, clip=grpo.clip, importance_threshold=grpo.importance_threshold)
-        return losses, entropy, torch.exp(log_probs.detach() - sampled), mask
+        return losses, entropy, torch.exp(log_probs.detach() - sampled)
 
-    return _update(learner, batch, micro, [len(one.prompt) for one in batch], how="token_mean", weighted=False)
+    return _update(learner, batch, micro, [[one.prompt for one in batch]], how="token_mean", weighted=False)
 
 
 @torch.no_grad()
 def sampled_log_probs(learner: Learner, batch: Sequence[ScoredResponse], *, temperature: float) -> list[list[float]]:
     """Each response's token log-probabilities under the student as it is, by the training forward."""
     found: list[list[float]] = [[] for _ in batch]
-    lengths = [len(one.response) for one in batch]
+    prompts, responses = [one.prompt for one in batch], [one.response for one in batch]
     learner.model.train(False)
-    for rows in length_groups([len(one.prompt) for one in batch], lengths, max_tokens=learner.micro_batch_tokens):
-        padded = pad([batch[r].prompt for r in rows], [batch[r].response for r in rows], pad_id=learner.pad_id, device=learner.model.device)
-        readout = response_readout(learner.model, padded)
-        log_probs, _ = score_sampled(readout, padded.tokens_of(padded.responses), temperature=temperature)
-        for row, response in zip(rows, log_probs.split([lengths[row] for row in rows]), strict=True):
+    for rows in micro_batches(learner.model, [prompts], responses, max_tokens=learner.micro_batch_tokens):
+        chosen = [responses[row] for row in rows]
+        readout = response_readout(learner.model, [prompts[row] for row in rows], chosen, pad_id=learner.pad_id)
+        log_probs, _ = score_sampled(readout, _joined(chosen, learner), temperature=temperature)
+        for row, response in zip(rows, log_probs.split([len(one) for one in chosen]), strict=True):
             found[row] = response.tolist()
     return found
 
@@ -176,7 +172,7 @@ def _update(
     learner: Learner,
     batch: Sequence[ScoredResponse],
     micro: MicroLoss,
-    prompt_lengths: Sequence[int],
+    passes: Sequence[Prompts],
     *,
     how: Literal["token_mean", "sequence_mean"],
     weighted: bool = True,
@@ -184,16 +180,17 @@ def _update(
     if not batch:
         raise ValueError("an update needs at least one response")
     limit = learner.micro_batch_tokens
+    responses = [one.response for one in batch]
     found: tuple[float, tuple[TokenStatistics, ...]] | None = None
     learner.model.train()
     try:
         while found is None:
-            groups = [*length_groups(prompt_lengths, [len(one.response) for one in batch], max_tokens=limit)]
+            groups = micro_batches(learner.model, passes, responses, max_tokens=limit)
             try:
                 found = _gradients(learner, batch, micro, groups, how=how, weighted=weighted)
             except torch.OutOfMemoryError:
                 learner.model.zero_grad(set_to_none=True)  # the loss is a sum over micro-batches: smaller ones have the same
-                limit = _half(batch, prompt_lengths, groups)
+                limit = _half([computed_tokens(learner.model, rows, passes, responses) for rows in groups if len(rows) > 1])
             if found is None and torch.cuda.is_available():
                 torch.cuda.empty_cache()  # outside of the handler, which keeps what filled the memory
     finally:
@@ -217,37 +214,36 @@ def _gradients(
     weighted: bool,
 ) -> tuple[float, tuple[TokenStatistics, ...]]:
     """The batch's loss, its gradient left in the weights, and each response's statistics."""
-    lengths = [len(one.response) for one in batch]
+    tokens = sum(len(one.response) for one in batch)
     statistics: list[TokenStatistics | None] = [None] * len(batch)
     total = 0.0
     for rows in groups:
-        values, entropy, weights, mask = micro(rows)
+        values, entropy, weights = micro(rows)
+        lengths = [len(batch[row].response) for row in rows]
         weighed = values * weights if weighted else values
-        share = aggregate(weighed, mask, how=how, tokens=sum(lengths), sequences=len(batch))
+        share = aggregate(weighed, lengths, how=how, tokens=tokens, sequences=len(batch))
         total += _finite(float(share.detach()), learner.optimizer.updates + 1)
         with part("student_backward"):
             share.backward()
-        for place, row in enumerate(rows):
-            statistics[row] = TokenStatistics(
-                *(tuple(column[place, : lengths[row]].detach().tolist()) for column in (values, entropy, weights))
-            )
+        columns = [each.detach().tolist() for each in (values, entropy, weights)]
+        for row, end, length in zip(rows, accumulate(lengths), lengths, strict=True):
+            statistics[row] = TokenStatistics(*(tuple(column[end - length : end]) for column in columns))
     return total, tuple(one for one in statistics if one is not None)
 
 
-def _half(batch: Sequence[ScoredResponse], prompt_lengths: Sequence[int], groups: Sequence[list[int]]) -> int:
-    """Padded tokens of half the largest micro-batch.
+def _half(sizes: Sequence[int]) -> int:
+    """Tokens of half the largest micro-batch. `sizes`: of those that hold more than one response.
 
     Raises:
-        ResourceError: each is a single response already.
+        ResourceError: there are none.
     """
-    if all(len(rows) == 1 for rows in groups):
+    if not sizes:
         raise ResourceError(
             "Out of memory in the update, with one response at a time.",
             advice="Turn on compute.gradient_checkpointing, use adapters, or shorten responses.",
             field="compute.micro_batch_tokens",
         ) from None
-    widths = (max(prompt_lengths[row] for row in rows) + max(len(batch[row].response) for row in rows) for rows in groups)
-    limit = max(len(rows) * width for rows, width in zip(groups, widths, strict=True)) // 2
+    limit = max(sizes) // 2
     logger.warning("Out of memory in the update: going on with micro-batches of %d tokens. Lower compute.micro_batch_tokens.", limit)
     return limit
 
@@ -261,6 +257,6 @@ def _finite(loss: float, update: int) -> float:
     return loss
 
 
-def _as_rows(rows: Sequence[Sequence[float]], mask: Tensor) -> Tensor:
-    width = mask.shape[1]
-    return torch.tensor([[*row, *([0.0] * (width - len(row)))] for row in rows], device=mask.device)
+def _joined(rows: Sequence[Sequence[float]], learner: Learner) -> Tensor:
+    """Values of every response token, [N], row after row."""
+    return torch.tensor([*chain.from_iterable(rows)], device=learner.model.device)

@@ -13,7 +13,8 @@ from opcod.distillation.grpo import group_advantages, policy_losses
 
 def losses(now: Tensor, old: Tensor, advantages: list[float], *, rollout: Tensor | None = None, threshold: float = 2.0) -> Tensor:
     sampled = old if rollout is None else rollout
-    return policy_losses(now, old, sampled, torch.tensor(advantages), clip=0.2, importance_threshold=threshold)
+    a_token = torch.tensor(advantages).unsqueeze(-1).expand_as(now)
+    return policy_losses(now, old, sampled, a_token, clip=0.2, importance_threshold=threshold)
 
 
 def test_advantages_are_centred_and_not_divided_by_the_standard_deviation() -> None:

@@ -70,9 +70,10 @@ class TestHeads:
     @pytest.mark.parametrize("family", ["qwen3", "gpt2", "gemma2"])
     def test_what_is_read_out_are_the_models_logits(self, family: str) -> None:
         model = make_model(family)
-        batch = pad([[1, 2, 3], [4]], [[5, 6], [7, 8, 9]], pad_id=END, device=torch.device("cpu"))
+        prompts, responses = [[1, 2, 3], [4]], [[5, 6], [7, 8, 9]]
+        batch = pad(prompts, responses, pad_id=END, device=torch.device("cpu"))
         with torch.no_grad(), by_parts():
-            found = response_readout(model, batch)
+            found = response_readout(model, prompts, responses, pad_id=END)
             expected = response_logits(model, batch)[batch.response_mask]
         assert (found.weight is None) == (family == "gemma2")
         torch.testing.assert_close(found.logits(), expected, atol=1e-6, rtol=0)
