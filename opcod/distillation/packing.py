@@ -23,7 +23,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import repeat_kv
 
 from opcod.distillation.scoring import supported_arguments
-from opcod.generation.prefixes import PrefixGroup, prefix_groups
+from opcod.generation.prefixes import prefix_groups
 from opcod.stopwatch import count
 
 ATTENTION = "opcod_packed"
@@ -36,14 +36,14 @@ class Group:
     """`prefix` tokens, then tails of `tails` tokens each.
 
     Where tails differ in length, `padded` [R * T] are their tokens' places with padding to the longest, and `real` [all tails' tokens]
-    where those stand among them. `mask` [T, prefix + T] is what a token of a padded tail may see.
+    where those stand among them. `mask` [T, prefix + T] is what a token of a padded tail may see; None where there is no prefix.
     """
 
     prefix: int
     tails: tuple[int, ...]
     padded: Tensor | None
     real: Tensor | None
-    mask: Tensor
+    mask: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def pack(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *
     predicting: list[range] = [range(0)] * len(prompts)
     groups = []
     for shared in prefix_groups(prompts):
-        prefix = shared.length
+        prefix = shared.length if len(shared.rows) > 1 else 0
         ids += prompts[shared.rows[0]][:prefix]
         positions += range(prefix)
         tails = []
@@ -81,14 +81,14 @@ def pack(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *
             positions += range(prefix, prefix + len(tail))
             predicting[row] = range(len(ids) - len(responses[row]), len(ids))
             tails.append(len(tail))
-        groups.append(_group(shared, tuple(tails), device))
+        groups.append(_group(prefix, tuple(tails), device))
     place = torch.tensor([*chain.from_iterable(predicting)], device=device)
     return Packed(torch.tensor([ids], device=device), torch.tensor([positions], device=device), place, tuple(groups))
 
 
-def _group(shared: PrefixGroup, tails: tuple[int, ...], device: torch.device) -> Group:
-    prefix, longest = shared.length, max(tails)
-    mask = torch.ones((longest, prefix + longest), dtype=torch.bool, device=device).tril(prefix)
+def _group(prefix: int, tails: tuple[int, ...], device: torch.device) -> Group:
+    longest = max(tails)
+    mask = torch.ones((longest, prefix + longest), dtype=torch.bool, device=device).tril(prefix) if prefix else None
     if min(tails) == longest:
         return Group(prefix, tails, None, None, mask)
     column, lengths = torch.arange(longest), torch.tensor(tails).unsqueeze(-1)
@@ -194,6 +194,11 @@ def _apart(tails: Tensor, group: Group) -> Tensor:
     """Tails one after the other [all their tokens, heads, D] as rows [R, T, heads, D]."""
     padded = tails if group.padded is None else tails.index_select(0, group.padded)
     return padded.view(len(group.tails), -1, *tails.shape[1:])
+
+
+def _after(prefix: Tensor, tails: Tensor) -> Tensor:
+    """[prefix, heads, D] before each of [R, T, heads, D]."""
+    return torch.cat([prefix.expand(len(tails), -1, -1, -1), tails], dim=1) if len(prefix) else tails
 
 
 AttentionInterface.register(ATTENTION, _attend)

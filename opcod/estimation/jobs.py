@@ -34,6 +34,7 @@ def step_jobs(config: ExperimentConfig, shape: ModelShape, one: Behaviour) -> St
         again=Sampling(measured, 1, one.teacher_prompt, one.response, one.longest, generation.batch_size),
         update=Update(
             responses=rollouts if grpo else rollouts * one.taught,
+            each=each,
             prompt=one.prompt,
             response=one.response,
             teacher_prompt=None if grpo else one.teacher_prompt,

@@ -20,7 +20,7 @@ CHUNK_LOGITS = 2**25
 CHUNK_COPIES = 4
 """Buffers of the loss's chunk: logits as the model has them and scaled, their exponentials."""
 LOGITS_COPIES = 5
-"""Copies of logits that are few enough to be held: student's and teacher's, their padded forms, the gradient."""
+"""Copies of logits that are few enough to be held: student's and teacher's, as the loss has them, the gradient."""
 TOKENIZER_BYTES = 50_000
 
 
@@ -160,7 +160,7 @@ def _kept(config: ExperimentConfig, shape: ModelShape) -> int:
     linear = wide * (2 * shape.hidden + shape.attention + shape.intermediate)
     if config.compute.adapters and wide < FLOAT32:
         linear = FLOAT32 * (5 * shape.hidden + shape.attention + shape.intermediate)
-    attention = wide * 4 * shape.attention  # queries, keys and values of every head, output
+    attention = wide * 2 * (shape.attention + _key_heads(config, shape))  # queries, output, keys and values
     return norms + linear + attention + wide * 3 * shape.intermediate
 
 
@@ -168,22 +168,42 @@ def _update(config: ExperimentConfig, shape: ModelShape, one: Behaviour) -> int:
     """The teacher's pass; or the student's activations with the loss; or with a layer's backward pass; or the optimiser's step."""
     compute, wide = config.compute, BYTES[config.compute.dtype]
     teaches = config.method.algorithm != "grpo"
-    width = (one.teacher_prompt if teaches else one.prompt) + one.response
-    batch = (config.optimizer.mini_batch_questions or config.schedule.questions_per_step) * config.generation.rollouts
-    rows = max(1, min(batch, int(compute.micro_batch_tokens / max(1.0, width))))
-    student, scored = rows * (one.prompt + one.response), rows * one.response
+    asked, rows = _together(config, one)
+    beyond = max(0.0, one.teacher_prompt - one.prompt) if teaches else 0.0
+    student, scored = asked * one.prompt + rows * one.response, rows * one.response
     many = scored * shape.vocabulary > CHUNK_LOGITS
     readout = wide * scored * (shape.hidden if many else shape.vocabulary)
     passing, kept = _passing(config, shape), _kept(config, shape)
-    teacher = rows * width * (passing + wide * shape.hidden) if teaches else 0.0
-    activations = shape.layers * (wide * shape.hidden if compute.gradient_checkpointing else kept) * student
-    backward = student * (passing + (kept if compute.gradient_checkpointing else 0))
+    teacher = (student + rows * beyond) * (passing + wide * shape.hidden) if teaches else 0.0
+    before = wide * 2 * _key_heads(config, shape) * (rows - asked) * one.prompt  # a prompt's keys and values once more for each row but one
+    activations = shape.layers * (wide * shape.hidden * student if compute.gradient_checkpointing else kept * student + before)
+    backward = student * (passing + (kept if compute.gradient_checkpointing else 0)) + (before if compute.gradient_checkpointing else 0)
     loss = CHUNK_COPIES * FLOAT32 * min(scored * shape.vocabulary, CHUNK_LOGITS) + (0 if many else LOGITS_COPIES * readout)
-    mask = (1 + wide) * rows * (one.prompt + one.response) ** 2 if rows > 1 else 0.0
+    mask = (asked + wide) * one.response * (one.prompt + one.response) if rows > 1 else 0.0
     trained = shape.trainable(compute.adapters)
     gradients = trained * (FLOAT32 if compute.adapters else wide)
     learning = (2 if teaches else 1) * readout + activations + mask + max(loss, backward)
     return int(max(gradients + max(teacher, learning), _stepping(config, shape, gradients)))
+
+
+def _together(config: ExperimentConfig, one: Behaviour) -> tuple[int, int]:
+    """(prompts, responses) of a micro-batch: as many questions as fit, or what of one fits, halved and halved again.
+
+    Self-teachers' prompts begin with the question; that they share more, such as a solution, is not counted on.
+    """
+    limit, each = config.compute.micro_batch_tokens, config.generation.rollouts
+    response = one.response + (0.0 if config.method.algorithm == "grpo" else max(0.0, one.teacher_prompt - one.prompt))
+    questions = config.optimizer.mini_batch_questions or config.schedule.questions_per_step
+    if (fit := int(limit / (one.prompt + each * response))) > 0:
+        return min(questions, fit), min(questions, fit) * each
+    while each > 1 and one.prompt + each * response > limit:
+        each = -(-each // 2)
+    return 1, each
+
+
+def _key_heads(config: ExperimentConfig, shape: ModelShape) -> int:
+    """Width of the keys that attention is given: on a GPU, those of each query head."""
+    return shape.key_value if config.compute.device == "cpu" else shape.attention
 
 
 def _stepping(config: ExperimentConfig, shape: ModelShape, gradients: int) -> int:

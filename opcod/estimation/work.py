@@ -13,9 +13,6 @@ from opcod.estimation.models import ModelShape
 
 Features = tuple[float, ...]
 
-PADDED = 1.1
-"""Padded tokens of an update over real ones: micro-batches hold responses of similar length."""
-
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -40,9 +37,12 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Responses to learn from. Lengths in tokens; `teacher_prompt` is None where no teacher scores (GRPO)."""
+    """Responses to learn from, `each` of them to the same prompt. Lengths in tokens; `teacher_prompt` is None where no teacher scores
+    (GRPO). A self-teacher's prompt begins with the student's.
+    """
 
     responses: float
+    each: int
     prompt: float
     response: float
     teacher_prompt: float | None
@@ -53,10 +53,14 @@ class Update:
     updates: float = 1.0
 
     @property
-    def scored(self) -> float:
-        """Tokens that pass through the student or its teacher."""
-        teacher = 0.0 if self.teacher_prompt is None else self.teacher_prompt + self.response
-        return self.responses * (self.prompt + self.response + teacher)
+    def learned(self) -> float:
+        """Tokens that pass through the student: what prompts share once."""
+        return self.responses * (self.prompt / self.each + self.response)
+
+    @property
+    def taught(self) -> float:
+        """Tokens that pass through its teacher."""
+        return 0.0 if self.teacher_prompt is None else self.learned + self.responses * max(0.0, self.teacher_prompt - self.prompt)
 
 
 def sampling_features(shape: ModelShape, job: Sampling) -> Features:
@@ -74,14 +78,11 @@ def update_features(shape: ModelShape, job: Update) -> Features:
     """Layers called, multiplications, vocabulary entries compared, and weights updated."""
     if job.responses <= 0:
         return (0.0, 0.0, 0.0, 0.0)
-    student = job.prompt + job.response
-    widest = max(student, 0.0 if job.teacher_prompt is None else job.teacher_prompt + job.response)
-    batches = ceil(job.responses * widest * PADDED / job.micro_batch_tokens)
+    batches = ceil(max(job.learned, job.taught) / job.micro_batch_tokens)
     passes = 4 if job.recomputed else 3  # a backward pass takes two forward ones
-    work = passes * job.responses * student * _per_token(shape, student / 2)
+    work = passes * job.learned * _per_token(shape, (job.prompt + job.response) / 2)
     if job.teacher_prompt is not None:
-        scored = job.teacher_prompt + job.response
-        work += job.responses * scored * _per_token(shape, scored / 2)
+        work += job.taught * _per_token(shape, (job.teacher_prompt + job.response) / 2)
     both = 1 if job.teacher_prompt is None else 2
     compared = both * job.responses * job.response * shape.vocabulary
     return (batches * shape.layers * (passes + both - 1), work, compared, job.updates * job.trainable)

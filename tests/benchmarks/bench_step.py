@@ -1,12 +1,13 @@
 """Times one training step and compares it with trl's experimental SDPOTrainer on the same model, questions and lengths.
 
-    python tests/benchmarks/bench_step.py [--model FOLDER] [--questions 24] [--rollouts 8] [--response-tokens 48]
+    python tests/benchmarks/bench_step.py [--model FOLDER] [--data FILE.jsonl] [--questions 24] [--rollouts 8] [--response-tokens 48]
 
 Three measurements, each in a process of its own so that its peak memory is its own: a step of SDPO here, the same step
 by trl, and a step of OPCoD here (with a tutor). Every rollout counts as correct, so that every one has a solution to be
 taught with and both sides score all of them. The first steps are warm-up; of the rest the
 fastest is reported, which a busy machine disturbs least. Without --model a Qwen3-like model of 0.4 million random weights
-is made, with a tokenizer of 1,024 tokens; it seldom ends a response early.
+is made, with a tokenizer of 1,024 tokens; it seldom ends a response early. With --data the first questions of a file of JSON lines
+(`prompt` and, where there is one, `system`) are asked instead of made-up ones. --without-tutor leaves the third measurement out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ class Settings:
     """The work that every part does."""
 
     model: str
+    data: str
     questions: int
     rollouts: int
     response_tokens: int
@@ -54,6 +57,17 @@ def questions(count: int) -> list[str]:
     return [
         f"A workshop makes {7 * i + 3} parts on each of {i + 2} days. How many parts is that? Answer with one number." for i in range(count)
     ]
+
+
+def asked(settings: Settings) -> list[tuple[str | None, str]]:
+    """(system prompt or None, question)."""
+    if not settings.data:
+        return [(None, text) for text in questions(settings.questions)]
+    with Path(settings.data).open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in islice(lines, settings.questions)]
+    if len(rows) < settings.questions:
+        sys.exit(f"{settings.data} has {len(rows)} questions: fewer than {settings.questions}.")
+    return [(row.get("system"), row["prompt"]) for row in rows]
 
 
 def peak_memory_mb() -> float:
@@ -108,8 +122,8 @@ def run_ours(settings: Settings, algorithm: str) -> dict[str, float]:
         pad_id=tutee_student.tokenizer.pad_token_id,
         micro_batch_tokens=config.compute.micro_batch_tokens,
     )
-    asked = [Question(str(i), "work", text, "1") for i, text in enumerate(questions(settings.questions))]
-    tutee = Tutee("tutee", config, policy, learner, asked, {"work": right})
+    work = [Question(str(i), "work", text, "1", system=system) for i, (system, text) in enumerate(asked(settings))]
+    tutee = Tutee("tutee", config, policy, learner, work, {"work": right})
     tutoring = Tutoring()
     if tutored:
         decision = GateDecision(1, "tutor", "always", 0.0, 0.2, True, ("work",))
@@ -213,7 +227,8 @@ def run_trl(settings: Settings) -> dict[str, float]:
             disable_tqdm=True,
             diagnostics_warning_interval=0,
         )
-        data = Dataset.from_list([{"prompt": [{"role": "user", "content": text}]} for text in questions(settings.questions)])
+        said = [[("system", system), ("user", text)] for system, text in asked(settings)]
+        data = Dataset.from_list([{"prompt": [{"role": role, "content": text} for role, text in one if text is not None]} for one in said])
 
         def right(completions: list[Any], **_: Any) -> list[float]:
             return [1.0] * len(completions)
@@ -305,7 +320,7 @@ def measure(part: str, settings: Settings) -> dict[str, float]:
 
 
 def show(results: dict[str, dict[str, float]]) -> None:
-    rows = [name for name in results["opcod"] if name != "loss"]
+    rows = list(dict.fromkeys(name for result in results.values() for name in result if name != "loss"))
     print(f"{'':28}" + "".join(f"{part:>14}" for part in results))
     for row in rows:
         print(f"{row:28}" + "".join(f"{results[part].get(row, float('nan')):14.3f}" for part in results))
@@ -314,6 +329,7 @@ def show(results: dict[str, dict[str, float]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="", help="folder or hub id; a tiny random model if not given")
+    parser.add_argument("--data", default="", help="JSON lines with `prompt` and `system`; made-up questions if not given")
     parser.add_argument("--questions", type=int, default=24)
     parser.add_argument("--rollouts", type=int, default=8)
     parser.add_argument("--response-tokens", type=int, default=48)
@@ -323,6 +339,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--without-tutor", action="store_true", help="measure no step of OPCoD")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "bench_step.json")
     parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     parser.add_argument("--settings", help=argparse.SUPPRESS)
@@ -338,7 +355,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         fields = {name: getattr(given, name) for name in Settings.__dataclass_fields__}
         settings = Settings(**fields | {"model": given.model or make_tiny_model(Path(folder))})
-        results = {part: measure(part, settings) for part in PARTS}
+        results = {part: measure(part, settings) for part in PARTS if part != "opcod" or not given.without_tutor}
     ratios = {
         "step_time_ours_over_trl": results["sdpo"]["step_s"] / results["trl_sdpo"]["step_s"],
         "rollout_speed_ours_over_trl": results["sdpo"]["rollout_tokens_per_s"] / results["trl_sdpo"]["rollout_tokens_per_s"],

@@ -89,7 +89,8 @@ class TestOutputs:
             if late == "predicting":
                 return replace(packed, predicting=(packed.predicting + 1).clamp(max=packed.input_ids.numel() - 1))
             if late == "mask":
-                return replace(packed, groups=tuple(replace(one, mask=one.mask.roll(1, dims=0)) for one in packed.groups))
+                masks = [None if one.mask is None else one.mask.roll(1, dims=0) for one in packed.groups]
+                return replace(packed, groups=tuple(replace(one, mask=mask) for one, mask in zip(packed.groups, masks, strict=True)))
             tails = torch.cat([torch.tensor([0] * one.prefix + [1] * sum(one.tails)) for one in packed.groups])
             return replace(packed, position_ids=packed.position_ids + tails)
 
