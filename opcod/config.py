@@ -313,7 +313,7 @@ class ComputeConfig(_Section):
         lt=1,
     )
     micro_batch_tokens: int = _field(
-        16_384, "Padded tokens scored together in an update; lower it when memory runs out.", unit="tokens", ge=64
+        16_384, "Tokens computed together in an update, padding included; lower it when memory runs out.", unit="tokens", ge=64
     )
     gradient_checkpointing: bool = _field(False, "Recompute activations in the backward pass: less memory, more time.")
     side_by_side: bool = _field(

@@ -79,8 +79,9 @@ MUTATIONS = [
     Mutation(
         "student and teacher are compared at shifted positions",
         "opcod/training/update.py",
-        "teacher_readout = response_readout(teacher.model, teacher_batch)",
-        "teacher_readout = replace(r := response_readout(teacher.model, teacher_batch), features=r.features.roll(1, dims=0))",
+        "            student_readout = response_readout(",
+        "            teacher_readout = replace(teacher_readout, features=teacher_readout.features.roll(1, dims=0))\n"
+        "            student_readout = response_readout(",
         f"{DISTILLATION}/test_update.py::test_a_self_teacher_with_the_same_weights_and_prompt_has_nothing_to_teach",
     ),
     Mutation(
@@ -104,7 +105,35 @@ MUTATIONS = [
         "opcod/distillation/scoring.py",
         "response_mask=attention_mask[:, prompt_width:].bool()",
         "response_mask=torch.ones_like(attention_mask[:, prompt_width:]).bool()",
-        f"{DISTILLATION}/test_update.py::test_loss_and_divergences_are_those_of_the_equations",
+        f"{DISTILLATION}/test_scoring.py::test_padding_keeps_every_token_and_masks_every_other",
+    ),
+    Mutation(
+        "in a packed row, what follows a shared beginning stands one position late",
+        "opcod/distillation/packing.py",
+        "positions += range(prefix, prefix + len(tail))",
+        "positions += range(prefix + 1, prefix + 1 + len(tail))",
+        f"{DISTILLATION}/test_packing.py::TestOutputs::test_are_those_of_each_text_alone",
+    ),
+    Mutation(
+        "in a packed row, a token sees the one after it",
+        "opcod/distillation/packing.py",
+        ".tril(prefix)",
+        ".tril(prefix + 1)",
+        f"{DISTILLATION}/test_packing.py::TestOutputs::test_are_those_of_each_text_alone",
+    ),
+    Mutation(
+        "in a packed row, a response is read one place early",
+        "opcod/distillation/packing.py",
+        "range(len(ids) - len(responses[row]), len(ids))",
+        "range(len(ids) - len(responses[row]) - 1, len(ids) - 1)",
+        f"{DISTILLATION}/test_packing.py::TestOutputs::test_are_those_of_each_text_alone",
+    ),
+    Mutation(
+        "layers that are computed again forget the packed row",
+        "opcod/students/loading.py",
+        ', "context_fn": recomputing',
+        "",
+        f"{DISTILLATION}/test_packing.py::TestGradients::test_are_those_of_rows_apart",
     ),
     Mutation(
         "the mask goes by the padding token's id, which ends turns too",

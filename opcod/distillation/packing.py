@@ -181,11 +181,10 @@ def _attend(
             q, k, v = (each[prefix].transpose(0, 1).unsqueeze(0) for each in (queries, keys, values))
             found.append(scaled_dot_product_attention(q, k, v, is_causal=True, **settings)[0].transpose(0, 1))
         q = _apart(queries[tails], group)
-        k, v = (
-            torch.cat([each[prefix].expand(len(group.tails), -1, -1, -1), _apart(each[tails], group)], dim=1) for each in (keys, values)
-        )
+        k, v = (_after(each[prefix], _apart(each[tails], group)) for each in (keys, values))
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))
-        output = scaled_dot_product_attention(q, k, v, attn_mask=group.mask, **settings).transpose(1, 2).flatten(0, 1)
+        output = scaled_dot_product_attention(q, k, v, attn_mask=group.mask, is_causal=group.mask is None, **settings)
+        output = output.transpose(1, 2).flatten(0, 1)
         found.append(output if group.real is None else output.index_select(0, group.real))
     return torch.cat(found).unsqueeze(0), None
 
@@ -214,8 +213,8 @@ def _keeps_all(model: nn.Module) -> bool:
 
 @torch.no_grad()
 def _same_as_alone(model: nn.Module) -> bool:
-    """Try two prompts that begin alike, with responses of unequal length."""
-    prompts, responses = [[1, 2, 3, 4, 5], [1, 2, 3, 6]], [[7, 8], [9, 10, 11, 12]]
+    """Try two prompts that begin alike and one that does not, with responses of unequal length."""
+    prompts, responses = [[1, 2, 3, 4, 5], [1, 2, 3, 6], [7, 8, 9]], [[7, 8], [9, 10, 11, 12], [1, 2, 3]]
     given: Any = model
     was_training = model.training
     model.train(False)  # draws nothing at random

@@ -1,6 +1,6 @@
-"""Scoring given responses after given prompts, lined up by response position.
+"""Scoring given responses after given prompts in padded rows, lined up by response position.
 
-Prompts are padded on the left and responses on the right, as in generation, so that the response's
+Models that can be put through a packed row go by `opcod.distillation.packing` instead. Prompts are padded on the left and responses on the right, as in generation, so that the response's
 token t stands in the same column for every row whatever its prompt: the same response scored after
 the student's and after the self-teacher's prompt gives logits that line up.
 """
@@ -39,10 +39,6 @@ class Batch:
     def tokens_of(self, columns: Tensor) -> Tensor:
         """[B, T, ...] of the response columns without their padding: [N, ...]."""
         return columns.flatten(0, 1).index_select(0, self.places)
-
-    def in_rows(self, values: Tensor) -> Tensor:
-        """Values [N] of the response tokens in their columns [B, T], 0 on the padding."""
-        return values.new_zeros(self.responses.numel()).index_copy(0, self.places, values).view(self.responses.shape)
 
 
 def pad(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *, pad_id: int, device: torch.device) -> Batch:
