@@ -1,8 +1,8 @@
 """Scoring given responses after given prompts in padded rows, lined up by response position.
 
-Models that can be put through a packed row go by `opcod.distillation.packing` instead. Prompts are padded on the left and responses on the right, as in generation, so that the response's
-token t stands in the same column for every row whatever its prompt: the same response scored after
-the student's and after the self-teacher's prompt gives logits that line up.
+Models that can be put through a packed row go by `opcod.distillation.packing` instead. Prompts are padded on the left and
+responses on the right, as in generation, so that the response's token t stands in the same column for every row whatever
+its prompt: the same response scored after the student's and after the self-teacher's prompt gives logits that line up.
 """
 
 from __future__ import annotations
