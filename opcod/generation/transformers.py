@@ -1,14 +1,16 @@
 """Batched sampling with a transformers model on its own cache.
 
-What prompts share is computed once: a question for its n responses, and the beginning of prompts that begin alike. A row
-leaves the batch when its turn ends, and responses to prompts that wait enter, so that time goes into live rows only.
+What prompts share is computed and kept once: a question for its n responses, and the beginning of prompts that begin alike. A row
+leaves the batch when its turn ends, and responses that wait enter, so that time goes into live rows only.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,14 +18,15 @@ from transformers import PreTrainedModel
 
 from opcod.errors import ResourceError
 from opcod.generation.base import Generation, SamplingParams
-from opcod.generation.prefill import Prefill, Rows
+from opcod.generation.prefill import Prefill
+from opcod.generation.rows import Rows
 from opcod.generation.sampling import sample
 from opcod.stopwatch import count, part
 
-COMPACT_AT = 0.125
-"""Share of finished rows at which the cache is compacted; appending copies the cache at every step anyway."""
 REFILL_AT = 0.5
 """Share of the batch that is still live when prompts that wait enter: a few large prefills cost less than many small ones."""
+
+logger = logging.getLogger(__name__)
 
 
 class TransformersEngine:
@@ -37,117 +40,135 @@ class TransformersEngine:
         self.model = model
         self.end_ids = tuple(end_ids)
         self.prefill = Prefill(model, pad_id)
+        self._fits: dict[SamplingParams, int] = {}
+        """Responses for which memory sufficed, where it once did not."""
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int, batch_size: int) -> list[list[Generation]]:
-        """See `opcod.generation.base.Engine`.
+        """See `opcod.generation.base.Engine`. Where memory does not suffice, responses under way are begun anew, half as many together.
 
         Raises:
-            ResourceError: the device has no memory for even the smallest batch.
+            ResourceError: the device has no memory for a single response.
         """
         was_training = self.model.training
         self.model.train(False)
+        room = min(max(1, batch_size // params.n) * params.n, self._fits.get(params, batch_size * params.n))
+        sampling = _Sampling(self.prefill, self.end_ids, prompts, params, seed, room)
         try:
-            made = _Sampling(self.prefill, self.end_ids, prompts, params, seed, max(1, batch_size // params.n)).run()
-        except torch.OutOfMemoryError:
-            raise ResourceError(
-                f"Out of memory while sampling {max(1, batch_size // params.n)} prompts with {params.n} responses each.",
-                advice="Lower generation.batch_size or feedback.batch_size, or the response length.",
-                field="generation.batch_size",
-            ) from None
+            made = sampling.run()
         finally:
             self.model.train(was_training)
+        if sampling.room < room:
+            self._fits[params] = sampling.room
         return [made[start : start + params.n] for start in range(0, len(made), params.n)]
 
 
 @dataclass(slots=True)
 class _Batch:
-    """Responses under way: which of all they are [B], and their rows."""
+    """Responses under way: which of all they are [B], how many tokens each has [B], and their rows."""
 
     live: Tensor
+    lengths: Tensor
     rows: Rows
 
-    def select(self, kept: Tensor) -> None:
-        self.live = self.live[kept]
-        self.rows.select(kept)
+    def leave(self, gone: Tensor) -> Tensor:
+        """Which rows stand in which place now."""
+        order = self.rows.leave(gone)
+        self.live, self.lengths = self.live[order], self.lengths[order]
+        return order
 
 
 class _Sampling:
-    """All responses to some prompts, those of at most `room` prompts at a time. Response i belongs to prompt i // n."""
+    """All responses to some prompts, at most `room` at a time. Response i belongs to prompt i // n."""
 
     def __init__(
         self, prefill: Prefill, end_ids: Sequence[int], prompts: Sequence[Sequence[int]], params: SamplingParams, seed: int, room: int
     ) -> None:
         self.prefill, self.params, self.room = prefill, params, room
         self.prompts = [tuple(prompt) for prompt in prompts]
-        device = prefill.model.device
-        responses = len(prompts) * params.n
+        self.device = prefill.model.device
+        self.responses = len(prompts) * params.n
         random = torch.Generator().manual_seed(seed)
-        self.streams = torch.rand((responses, params.max_new_tokens), generator=random).to(device)
-        self.ends = torch.tensor(tuple(end_ids), device=device)
-        self.tokens = torch.zeros((responses, params.max_new_tokens), dtype=torch.long, device=device)
-        self.log_probs = torch.zeros((responses, params.max_new_tokens), device=device)
-        self.lengths = torch.zeros(responses, dtype=torch.long, device=device)
+        self.streams = torch.rand((self.responses, params.max_new_tokens), generator=random).to(self.device)
+        self.ends = torch.tensor(tuple(end_ids), device=self.device)
+        self.sampled: list[tuple[Tensor, Tensor, Tensor]] = []
+        """Step by step: responses [B], the next token of each, and its log-probability."""
+        self.ended: list[Tensor] = []
         # Prompts of similar length share a batch, the shortest first: less padding to compute and to keep.
-        self.waiting = deque(sorted(range(len(prompts)), key=lambda prompt: len(prompts[prompt])))
+        in_order = sorted(range(len(prompts)), key=lambda prompt: len(prompts[prompt]))
+        self.waiting = deque(prompt * params.n + index for prompt in in_order for index in range(params.n))
 
     def run(self) -> list[Generation]:
         batch: _Batch | None = None
         while self.waiting or batch:
-            with part("prefill"):
-                batch = self._enter(batch)
-            with part("decode"):
-                batch = self._decode(batch)
-        last = self.tokens.gather(1, (self.lengths - 1).unsqueeze(-1)).squeeze(-1)
-        finished = torch.isin(last, self.ends).tolist()
+            try:
+                with part("prefill"):
+                    batch = self._enter(batch)
+                with part("decode"):
+                    batch = self._decode(batch)
+            except torch.OutOfMemoryError:
+                batch = None
+                self._retreat()
+        if not self.sampled:
+            return []
+        responses, tokens, log_probs = (torch.cat(column) for column in zip(*self.sampled, strict=True))
+        order = responses.argsort(stable=True)
+        tokens, log_probs, ends = tokens[order], log_probs[order], torch.bincount(responses).cumsum(0)
+        finished = torch.isin(tokens[ends - 1], self.ends).tolist()
+        said, scores, borders = tuple(tokens.tolist()), tuple(log_probs.tolist()), [0, *ends.tolist()]
         return [
-            Generation(tuple(row[:length]), tuple(scores[:length]), done)
-            for row, scores, length, done in zip(
-                self.tokens.tolist(), self.log_probs.tolist(), self.lengths.tolist(), finished, strict=True
-            )
+            Generation(said[begin:end], scores[begin:end], done) for (begin, end), done in zip(pairwise(borders), finished, strict=True)
         ]
 
     def _enter(self, batch: _Batch | None) -> _Batch:
-        """Fill the batch with the responses of prompts that wait."""
-        n = self.params.n
-        room = self.room - (-(-len(batch.live) // n) if batch else 0)
-        entering = [self.waiting.popleft() for _ in range(min(room, len(self.waiting)))]
-        distinct = list(dict.fromkeys(self.prompts[prompt] for prompt in entering))
-        places = {prompt: place for place, prompt in enumerate(distinct)}
-        rows = self.prefill(distinct)
-        live = torch.tensor([prompt * n + index for prompt in entering for index in range(n)], device=self.ends.device)
-        rows.select(torch.tensor([places[self.prompts[prompt]] for prompt in entering for _ in range(n)], device=self.ends.device))
+        """Fill the batch with responses that wait, all those to a prompt together where there is room."""
+        n, free = self.params.n, self.room - (len(batch.live) if batch else 0)
+        entering = [self.waiting.popleft() for _ in range(min(free // n * n or free, len(self.waiting)))]
+        asked = [self.prompts[response // n] for response in entering]
+        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(asked))}
+        rows = self.prefill([*places])
+        self.prefill.repeat(rows, [places[prompt] for prompt in asked])
+        live = torch.tensor(entering, device=self.device)
         if batch is None:
-            return _Batch(live, rows)
+            return _Batch(live, torch.zeros_like(live), rows)
         batch.rows.add(rows)
-        batch.live = torch.cat([batch.live, live])
+        batch.live, batch.lengths = torch.cat([batch.live, live]), torch.cat([batch.lengths, torch.zeros_like(live)])
         return batch
 
     def _decode(self, batch: _Batch) -> _Batch | None:
-        """Token by token, until every turn has ended (None), or so many that prompts that wait should enter."""
-        running = torch.ones_like(batch.live, dtype=torch.bool)
-        refill = self.room * self.params.n * REFILL_AT if self.waiting and self.prefill.flexible else 0
+        """Token by token, until every turn has ended (None), or so many that responses that wait should enter."""
+        refill = self.room * REFILL_AT if self.waiting and self.prefill.flexible else 0
         while True:
-            sampled = self._sample(batch, running)
-            running = running & ~torch.isin(sampled, self.ends) & (self.lengths[batch.live] < self.params.max_new_tokens)
-            alive = int(running.sum())
-            if alive == 0:
-                return None
-            if alive <= (1 - COMPACT_AT) * len(running):
-                kept = running.nonzero().squeeze(-1)
-                batch.select(kept)
-                sampled, running = sampled[kept], running[kept]
-            count(alive, len(running) - alive)
-            self.prefill.extend(batch.rows, sampled.unsqueeze(-1))
-            if alive == len(running) and alive <= refill:
+            tokens, log_probs = sample(batch.rows.logits, self.params, self.streams[batch.live, batch.lengths])
+            self.sampled.append((batch.live, tokens, log_probs))
+            batch.lengths = batch.lengths + 1
+            gone = torch.isin(tokens, self.ends) | (batch.lengths >= self.params.max_new_tokens)
+            if bool(gone.any()):
+                self.ended.append(batch.live[gone])
+                if bool(gone.all()):
+                    return None
+                tokens = tokens[batch.leave(gone)]
+            count(len(batch.live))
+            self.prefill.extend(batch.rows, tokens.unsqueeze(-1))
+            if len(batch.live) <= refill:
                 return batch
 
-    def _sample(self, batch: _Batch, running: Tensor) -> Tensor:
-        """The next tokens [B], kept for the turns that have not ended."""
-        live = batch.live
-        places = self.lengths[live].clamp(max=self.params.max_new_tokens - 1)
-        sampled, log_probs = sample(batch.rows.logits, self.params, self.streams[live, places])
-        self.tokens[live[running], places[running]] = sampled[running]
-        self.log_probs[live[running], places[running]] = log_probs[running]
-        self.lengths[live[running]] += 1
-        return sampled
+    def _retreat(self) -> None:
+        """Let the responses under way wait again, what they said forgotten, and half as many be under way from now on.
+
+        Raises:
+            ResourceError: there was one alone.
+        """
+        again = sorted(set(range(self.responses)) - set(self.waiting) - {one for ended in self.ended for one in ended.tolist()})
+        if len(again) == 1:
+            raise ResourceError(
+                f"Out of memory while sampling a single response of up to {self.params.max_new_tokens} tokens.",
+                advice="Lower the length of responses or prompts, or choose a smaller model or a larger device.",
+                field="generation.batch_size",
+            ) from None
+        self.room = len(again) // 2
+        logger.warning("Out of memory while sampling %d responses together; going on with %d.", len(again), self.room)
+        forgotten = torch.tensor(again, device=self.device)
+        kept = [(live, ~torch.isin(live, forgotten), rest) for live, *rest in self.sampled]
+        self.sampled = [(live[stays], rest[0][stays], rest[1][stays]) for live, stays, rest in kept]
+        self.waiting.extendleft(sorted(again, key=lambda response: len(self.prompts[response // self.params.n]), reverse=True))

@@ -1,0 +1,105 @@
+"""The keys and values of rows under way, written in place: a token costs its own bytes, and a row that leaves those of one other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+SPARE = 64
+"""Columns made at once for tokens to come: what is there already is copied once in so many tokens."""
+
+
+class GrowingLayer(DynamicLayer):  # type: ignore[misc]
+    """`keys` and `values` [B, heads, width, features] are views of larger tensors that have room for more columns."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._room: list[Tensor] = []
+        self._begin = self._end = 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Take in the columns of new tokens; all columns."""
+        if not self._room:
+            # Most often a prompt's, which then is copied into its rows or kept as it is: no room is made for more yet.
+            self.put(key_states, value_states)
+            return self.keys, self.values
+        added = key_states.shape[-2]
+        if self._end + added > self._room[0].shape[-2]:
+            self._room = [_roomy(held, 0, added + SPARE) for held in (self.keys, self.values)]
+            self._begin, self._end = 0, self.keys.shape[-2]
+        rows, begin = key_states.shape[0], self._end
+        self._end += added
+        for room, states in zip(self._room, (key_states, value_states), strict=True):
+            room[:rows, :, begin : self._end] = states
+        self._view(rows)
+        return self.keys, self.values
+
+    def put(self, keys: Tensor, values: Tensor) -> None:
+        """These instead of what was there."""
+        self._room, self._begin, self._end = [keys, values], 0, keys.shape[-2]
+        self.is_initialized = True
+        self._view(keys.shape[0])
+
+    def take(self) -> tuple[Tensor, Tensor]:
+        """What was there, which is no longer."""
+        taken = self.keys, self.values
+        self._room, self.keys, self.values, self.is_initialized = [], None, None, False
+        return taken
+
+    def move(self, sources: Tensor, targets: Tensor, rows: int) -> None:
+        """Put rows in the place of others, and keep the first `rows`."""
+        if self.is_initialized:
+            for held in (self.keys, self.values):
+                if len(targets):
+                    held[targets] = held[sources]
+            self._view(rows)
+
+    def drop(self, columns: int) -> None:
+        """Leave out the first columns."""
+        if self.is_initialized:
+            self._begin += columns
+            self._view(self.keys.shape[0])
+
+    def add(self, keys: Tensor, values: Tensor) -> None:
+        """Take in rows; the narrower of the two is padded on the left."""
+        width = max(self.keys.shape[-2], keys.shape[-2])
+        held = []
+        for mine, theirs in ((self.keys, keys), (self.values, values)):
+            joint = mine.new_zeros(len(mine) + len(theirs), mine.shape[1], width + SPARE, mine.shape[-1])
+            joint[: len(mine), :, width - mine.shape[-2] : width] = mine
+            joint[len(mine) :, :, width - theirs.shape[-2] : width] = theirs
+            held.append(joint)
+        self._room, self._begin, self._end = held, 0, width
+        self._view(len(held[0]))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep, repeat or reorder rows."""
+        if self.is_initialized:
+            self.put(self.keys[indices], self.values[indices])
+
+    def _view(self, rows: int) -> None:
+        self.keys, self.values = (room[:rows, :, self._begin : self._end] for room in self._room)
+
+
+def _roomy(held: Tensor, before: int, after: int) -> Tensor:
+    """A copy with room for columns before and after."""
+    rows, heads, width, features = held.shape
+    room = held.new_empty(rows, heads, before + width + after, features)
+    room[:, :, before : before + width] = held
+    return room
+
+
+def new_cache(model: PreTrainedModel) -> DynamicCache:
+    """An empty cache as the family needs it, whose layers grow in place where they keep all columns."""
+    cache = DynamicCache(config=model.config)
+    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+def movable(cache: DynamicCache) -> bool:
+    """Whether every layer keeps all columns: a sliding window is counted in columns, so that its rows must have no gaps."""
+    return bool(cache.layers) and all(isinstance(layer, GrowingLayer) for layer in cache.layers)
