@@ -11,10 +11,12 @@ from opcod.estimation.models import ModelShape
 
 FLOAT32 = 4
 BYTES = {"float32": 4, "bfloat16": 2}
-SAMPLED_COPIES = 4
-"""Float32 rows over the vocabulary that sampling holds at once: logits, log-probabilities, probabilities, their sums."""
-NUCLEUS_COPIES = 3
-"""More of them with a nucleus: the sorted tokens (8 bytes each), the sums before each."""
+SAMPLED_COPIES = 3
+"""Float32 rows over the vocabulary that sampling holds at once: logits as they are and at the temperature, probabilities."""
+NUCLEUS_COPIES = 10
+"""More of them with a nucleus as large as the vocabulary: tokens with their rows and places (8 bytes each), probabilities, sorted too."""
+SPARE_COLUMNS = 32
+"""Columns that the cache has for tokens to come; those of `opcod.generation.cache`, which needs torch."""
 CHUNK_LOGITS = 2**25
 """Logits that the loss reads out at once, and up to which they are held; those of `opcod.distillation`, which needs torch."""
 CHUNK_COPIES = 4
@@ -122,7 +124,10 @@ def _feedback(config: ExperimentConfig, tutor: ModelShape, one: Behaviour) -> in
 
 
 def _sampling(config: ExperimentConfig, shape: ModelShape, rows: int, each: int, prompt: float, new: float, *, nucleus: bool) -> int:
-    """`each` responses of `new` tokens to each prompt, in a batch of `rows`: the prompts' pass, or the last token with the whole cache."""
+    """`each` responses of `new` tokens to each prompt, in a batch of `rows`: the prompts' pass, or the last token with the whole cache.
+
+    Responses to one prompt keep it once; a response alone has its own.
+    """
     if config.compute.engine == "vllm":
         return 0  # all of it is in vLLM's share of the device
     wide = BYTES[config.compute.dtype]
@@ -131,8 +136,9 @@ def _sampling(config: ExperimentConfig, shape: ModelShape, rows: int, each: int,
     cached = 2 * shape.layers * shape.key_value * wide
     first = prompts * prompt * (cached + _passing(config, shape))
     growing = 1 + 1 / (2 * shape.layers)  # keys or values of a layer are copied into longer ones
+    columns = prompts * prompt + rows * (new + SPARE_COLUMNS)
     copies = SAMPLED_COPIES + (NUCLEUS_COPIES if nucleus else 0)
-    last = rows * (prompt + new) * cached * growing + rows * shape.vocabulary * FLOAT32 * copies
+    last = columns * cached * growing + rows * shape.vocabulary * FLOAT32 * copies
     return int(max(first, last))
 
 

@@ -26,8 +26,11 @@ NAME = "opcod_groups"
 
 @dataclass(slots=True)
 class Shared:
-    """What groups of rows begin with: of each layer the `keys` and `values` [G, heads, P, features], padded on the left where
-    `mask` [G, P] says so; `owner` [B] is each row's group."""
+    """What groups of rows begin with.
+
+    Of each layer the `keys` and `values` [G, heads, P, features], padded on the left where `mask` [G, P] is False; `owner` [B] is each
+    row's group.
+    """
 
     keys: list[Tensor]
     values: list[Tensor]
@@ -99,8 +102,10 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the tokens of a forward pass attend to: their group's columns, if any, then those in the cache. The mask [B, 1, T, P + W]
-    is True where they do, None where they see everything before them."""
+    """What the tokens of a forward pass attend to: their group's columns, if any, then those in the cache.
+
+    The mask [B, 1, T, P + W] is True where they do, None where they see everything before them.
+    """
 
     shared: Shared | None
     mask: Tensor | None
@@ -121,19 +126,28 @@ def attend(
         found: Tensor = sdpa_attention_forward(module, query, key, value, seen.mask, scaling=scaling, **settings)[0]
         return found, None
     rows, all_heads, _one, features = query.shape
-    heads = key.shape[1]
-    asked = query.reshape(rows, heads, all_heads // heads, features) * (features**-0.5 if scaling is None else scaling)
-    scores = asked @ key.transpose(-1, -2)
+    heads, groups = key.shape[1], all_heads // key.shape[1]
+    scale = features**-0.5 if scaling is None else scaling
+    asked = query.reshape(rows, heads, groups, features)
+    scores = _scores(asked.flatten(0, 1), key.flatten(0, 1), scale).view(rows, heads, groups, -1)
     if shared is not None:
-        there = shared.grouped(asked) @ shared.keys[layer].flatten(0, 1).transpose(-1, -2)
-        scores = torch.cat([shared.in_rows(there, *asked.shape[1:3]), scores], dim=-1)
+        there = _scores(shared.grouped(asked), shared.keys[layer].flatten(0, 1), scale)
+        scores = torch.cat([shared.in_rows(there, heads, groups), scores], dim=-1)
     if seen.mask is not None:
         scores.masked_fill_(~seen.mask, -torch.inf)
     weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
-    if shared is None:
-        return (weights @ value).reshape(rows, 1, all_heads, -1), None
-    made = shared.in_rows(shared.grouped(weights[..., : shared.width]) @ shared.values[layer].flatten(0, 1), *asked.shape[1:3])
-    return (made + weights[..., shared.width :] @ value).reshape(rows, 1, all_heads, -1), None
+    own = weights if shared is None else weights[..., shared.width :]
+    made = torch.bmm(own.flatten(0, 1), value.flatten(0, 1)).view(rows, heads, groups, -1)
+    if shared is not None:
+        there = torch.bmm(shared.grouped(weights[..., : shared.width]), shared.values[layer].flatten(0, 1))
+        made += shared.in_rows(there, heads, groups)
+    return made.view(rows, 1, all_heads, -1), None
+
+
+def _scores(queries: Tensor, keys: Tensor, scale: float) -> Tensor:
+    """Of queries [N, Q, features] on keys [N, K, features]: [N, Q, K]."""
+    nothing = queries.new_empty(())
+    return torch.baddbmm(nothing, queries, keys.transpose(1, 2), beta=0, alpha=scale)
 
 
 AttentionInterface.register(NAME, attend)
@@ -141,7 +155,8 @@ AttentionInterface.register(NAME, attend)
 
 def attends_in_groups(model: PreTrainedModel) -> bool:
     """Whether the family lets its attention be exchanged, and would use torch's own, without anything that only its own code knows."""
-    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    adapted: Any = getattr(model, "get_base_model", None)
+    inner: Any = adapted() if adapted else model
     functions = getattr(sys.modules[type(inner).__module__], "ALL_ATTENTION_FUNCTIONS", None)
     return bool(inner._supports_attention_backend) and inner.config._attn_implementation == "sdpa" and functions is ALL_ATTENTION_FUNCTIONS
 

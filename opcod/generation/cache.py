@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-SPARE = 64
+SPARE = 32
 """Columns made at once for tokens to come: what is there already is copied once in so many tokens."""
 
 
-class GrowingLayer(DynamicLayer):  # type: ignore[misc]
+class GrowingLayer(DynamicLayer):
     """`keys` and `values` [B, heads, width, features] are views of larger tensors that have room for more columns."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.keys: Tensor
+        self.values: Tensor
         self._room: list[Tensor] = []
         self._begin = self._end = 0
 
@@ -29,8 +30,8 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
             return self.keys, self.values
         added = key_states.shape[-2]
         if self._end + added > self._room[0].shape[-2]:
-            self._room = [_roomy(held, 0, added + SPARE) for held in (self.keys, self.values)]
             self._begin, self._end = 0, self.keys.shape[-2]
+            self._room = [_roomy(held, added + SPARE) for held in (self.keys, self.values)]
         rows, begin = key_states.shape[0], self._end
         self._end += added
         for room, states in zip(self._room, (key_states, value_states), strict=True):
@@ -47,7 +48,8 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     def take(self) -> tuple[Tensor, Tensor]:
         """What was there, which is no longer."""
         taken = self.keys, self.values
-        self._room, self.keys, self.values, self.is_initialized = [], None, None, False
+        self._room = []
+        self.reset()
         return taken
 
     def move(self, sources: Tensor, targets: Tensor, rows: int) -> None:
@@ -64,16 +66,17 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
             self._begin += columns
             self._view(self.keys.shape[0])
 
-    def add(self, keys: Tensor, values: Tensor) -> None:
-        """Take in rows; the narrower of the two is padded on the left."""
-        width = max(self.keys.shape[-2], keys.shape[-2])
+    def add(self, other: GrowingLayer, rows: int) -> None:
+        """Take in the other's rows, which may have no columns yet; the narrower of the two is padded on the left."""
         held = []
-        for mine, theirs in ((self.keys, keys), (self.values, values)):
-            joint = mine.new_zeros(len(mine) + len(theirs), mine.shape[1], width + SPARE, mine.shape[-1])
-            joint[: len(mine), :, width - mine.shape[-2] : width] = mine
-            joint[len(mine) :, :, width - theirs.shape[-2] : width] = theirs
+        for mine, their in ((self.keys, other.keys), (self.values, other.values)):
+            theirs = mine.new_empty(rows, mine.shape[1], 0, mine.shape[3]) if their is None else their
+            width = max(mine.shape[2], theirs.shape[2])
+            joint = mine.new_zeros(len(mine) + rows, mine.shape[1], width + SPARE, mine.shape[3])
+            joint[: len(mine), :, width - mine.shape[2] : width] = mine
+            joint[len(mine) :, :, width - theirs.shape[2] : width] = theirs
             held.append(joint)
-        self._room, self._begin, self._end = held, 0, width
+        self._room, self._begin, self._end = held, 0, held[0].shape[2] - SPARE
         self._view(len(held[0]))
 
     def batch_select_indices(self, indices: Tensor) -> None:
@@ -85,11 +88,11 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = (room[:rows, :, self._begin : self._end] for room in self._room)
 
 
-def _roomy(held: Tensor, before: int, after: int) -> Tensor:
-    """A copy with room for columns before and after."""
+def _roomy(held: Tensor, columns: int) -> Tensor:
+    """A copy with room for more columns."""
     rows, heads, width, features = held.shape
-    room = held.new_empty(rows, heads, before + width + after, features)
-    room[:, :, before : before + width] = held
+    room = held.new_empty(rows, heads, width + columns, features)
+    room[:, :, :width] = held
     return room
 
 
@@ -100,6 +103,7 @@ def new_cache(model: PreTrainedModel) -> DynamicCache:
     return cache
 
 
-def movable(cache: DynamicCache) -> bool:
-    """Whether every layer keeps all columns: a sliding window is counted in columns, so that its rows must have no gaps."""
-    return bool(cache.layers) and all(isinstance(layer, GrowingLayer) for layer in cache.layers)
+def growing(cache: DynamicCache) -> list[GrowingLayer]:
+    """The layers, if every one keeps all columns, else none: a sliding window is counted in columns, so that its rows must have no gaps."""
+    layers = [layer for layer in cache.layers if isinstance(layer, GrowingLayer)]
+    return layers if len(layers) == len(cache.layers) else []

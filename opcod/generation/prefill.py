@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from opcod.distillation.scoring import supported_arguments
 from opcod.generation.attention import attends_in_groups, seeing
-from opcod.generation.cache import movable, new_cache
+from opcod.generation.cache import growing, new_cache
 from opcod.generation.prefixes import PrefixGroup, prefix_groups
 from opcod.generation.rows import Rows
 from opcod.stopwatch import count
@@ -26,7 +26,7 @@ class Prefill:
         self.model = model
         self.pad_id = pad_id
         takes_positions = bool(supported_arguments(model, position_ids=None))
-        self.flexible = takes_positions and movable(new_cache(model)) and attends_in_groups(model)
+        self.flexible = takes_positions and bool(growing(new_cache(model))) and attends_in_groups(model)
         """Rows may have gaps, may share what they begin with, and may join others that are under way."""
 
     def plan(self, prompts: Sequence[Sequence[int]]) -> list[PrefixGroup] | None:
@@ -82,7 +82,9 @@ class Prefill:
         """Rows that have said nothing yet."""
         device = self.model.device
         positions = torch.zeros(rows, dtype=torch.long, device=device)
-        return Rows(torch.zeros((rows, 0), device=device), positions, torch.ones((rows, 0), dtype=torch.bool, device=device), new_cache(self.model))
+        return Rows(
+            torch.zeros((rows, 0), device=device), positions, torch.ones((rows, 0), dtype=torch.bool, device=device), new_cache(self.model)
+        )
 
     def _texts(self, rows: Rows, texts: Sequence[Sequence[int]]) -> Rows:
         """`rows`, each with its text after it; texts are padded on the left."""
@@ -93,4 +95,3 @@ class Prefill:
         count(real, ids.numel() - real)
         self.extend(rows, ids, mask)
         return rows
-

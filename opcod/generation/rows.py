@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from opcod.generation.attention import Seen, Shared
-from opcod.generation.cache import movable
+from opcod.generation.cache import growing
 
 MOST_PLACES = 2
 """Times as many places as rows that groups may have: all have as many as the largest has rows."""
@@ -50,7 +50,7 @@ class Rows:
 
     def seen(self, tokens: int) -> Seen:
         """What the last tokens attend to."""
-        if not self._gaps and (tokens == 1 or self.mask.shape[1] == tokens and self.shared is None):
+        if not self._gaps and (tokens == 1 or (self.mask.shape[1] == tokens and self.shared is None)):
             return Seen(self.shared, None)
         real = self.mask if self.shared is None else torch.cat([self.shared.mask[self.shared.owner], self.mask], dim=1)
         mask = real[:, None, None, :]
@@ -71,15 +71,15 @@ class Rows:
         """Let rows [B] go, others taking their places; which row stands where now. Their next logits are still to be computed."""
         places = torch.arange(len(gone), device=gone.device)
         kept = int((~gone).sum())
-        if not movable(self.cache):
-            order = places[~gone]
-            self.cache.batch_select_indices(order)
-        else:
+        if layers := growing(self.cache):
             targets, sources = places[:kept][gone[:kept]], places[kept:][~gone[kept:]]
-            for layer in self.cache.layers:
+            for layer in layers:
                 layer.move(sources, targets, kept)
             order = places[:kept].clone()
             order[targets] = sources
+        else:
+            order = places[~gone]
+            self.cache.batch_select_indices(order)
         self.positions, self.mask = self.positions[order], self.mask[order]
         if self.shared is not None:
             self.shared.leave(self.shared.owner[order])
@@ -98,29 +98,22 @@ class Rows:
         if together >= before + len(owner) * width or places > MOST_PLACES * len(owner):
             self.select(owner)
             return
-        keys, values = [], []
-        for layer, held in enumerate(self.cache.layers):
-            own = held.take()
-            if self.shared is not None:
-                own = self.shared.before(own[0], self.shared.keys[layer]), self.shared.before(own[1], self.shared.values[layer])
-            keys.append(own[0].contiguous())
-            values.append(own[1].contiguous())
-        mask = self.mask if self.shared is None else torch.cat([self.shared.mask[self.shared.owner], self.mask], dim=1)
-        self.shared = Shared(keys, values, mask, owner)
-        self.logits, self.positions, self.mask = self.logits[owner], self.positions[owner], mask.new_ones((len(owner), 0))
+        self._own()
+        taken = [layer.take() for layer in growing(self.cache)]
+        self.shared = Shared([one.contiguous() for one, _ in taken], [one.contiguous() for _, one in taken], self.mask, owner)
+        self.logits, self.positions, self.mask = self.logits[owner], self.positions[owner], self.mask.new_ones((len(owner), 0))
 
     def add(self, others: Rows) -> None:
         """Take in rows. Needs a movable cache."""
         if (self.shared is None) != (others.shared is None):
             self._own()
             others._own()
-        mine, theirs = self.mask.shape[1], others.mask.shape[1]
-        width = max(mine, theirs)
+        width = max(self.mask.shape[1], others.mask.shape[1])
         self.logits = torch.cat([self.logits, others.logits])
         self.positions = torch.cat([self.positions, others.positions])
-        self.mask = torch.cat([pad(self.mask, (width - mine, 0)), pad(others.mask, (width - theirs, 0))])
-        for layer, other in zip(self.cache.layers, others.cache.layers, strict=True):
-            layer.add(other.keys, other.values)
+        self.mask = torch.cat([pad(rows.mask, (width - rows.mask.shape[1], 0)) for rows in (self, others)])
+        for layer, other in zip(growing(self.cache), growing(others.cache), strict=True):
+            layer.add(other, len(others))
         if self.shared is not None and others.shared is not None:
             self.shared.add(others.shared)
         self._look()
@@ -129,22 +122,26 @@ class Rows:
         """Give every row a copy of what it shares."""
         if self.shared is None:
             return
-        for layer, keys, values in zip(self.cache.layers, self.shared.keys, self.shared.values, strict=True):
-            own = layer.take()
-            layer.put(self.shared.before(own[0], keys), self.shared.before(own[1], values))
+        for layer, keys, values in zip(growing(self.cache), self.shared.keys, self.shared.values, strict=True):
+            if layer.is_initialized:
+                keys, values = (self.shared.before(own, shared) for own, shared in zip(layer.take(), (keys, values), strict=True))
+            else:
+                keys, values = keys[self.shared.owner], values[self.shared.owner]
+            layer.put(keys, values)
         self.mask = torch.cat([self.shared.mask[self.shared.owner], self.mask], dim=1)
         self.shared = None
 
     def _narrow(self) -> None:
         """Drop columns that no row uses any more."""
-        if not self._gaps or not movable(self.cache):
+        if not self._gaps:
             return
-        unused = int(self.mask.any(dim=0).to(torch.uint8).argmax()) if self.mask.shape[1] else 0
+        layers = growing(self.cache)
+        unused = int(self.mask.any(dim=0).to(torch.uint8).argmax()) if layers and self.mask.shape[1] else 0
         if unused:
             self.mask = self.mask[:, unused:]
-            for layer in self.cache.layers:
+            for layer in layers:
                 layer.drop(unused)
         self._look()
 
     def _look(self) -> None:
-        self._gaps = not bool(self.mask.all()) or self.shared is not None and not bool(self.shared.mask.all())
+        self._gaps = not bool(self.mask.all()) or (self.shared is not None and not bool(self.shared.mask.all()))

@@ -9,9 +9,7 @@ from torch.nn.functional import pad
 from opcod.generation.base import SamplingParams
 
 BLOCK = 128
-"""Tokens whose probabilities are summed up before one of them is looked for."""
-NUCLEUS = 1024
-"""Likeliest tokens that are sorted first: seldom is a nucleus larger."""
+"""Tokens of a large vocabulary whose probabilities are summed up before one of them is looked for."""
 
 
 def sample(logits: Tensor, params: SamplingParams, uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,45 +23,49 @@ def sample(logits: Tensor, params: SamplingParams, uniform: Tensor) -> tuple[Ten
     Returns:
         token ids [B], and their log-probability [B] at the temperature before the nucleus (temperature 0: at 1).
     """
-    highest, likeliest = logits.max(dim=-1, keepdim=True)
-    masses = logits - highest
-    if params.temperature not in (0, 1):
-        masses /= params.temperature
-    masses = masses.exp_()  # up to a factor, the probabilities
-    total = masses.sum(dim=-1, keepdim=True)
+    scaled = logits if params.temperature in (0, 1) else logits / params.temperature
+    probabilities = scaled.softmax(dim=-1)
     if params.temperature == 0:
-        chosen = likeliest
+        chosen = logits.argmax(dim=-1, keepdim=True)
     elif params.top_p < 1:
-        nucleus, ids = _nucleus(masses, total * params.top_p)
-        chosen = ids.gather(-1, _draw(nucleus, uniform.unsqueeze(-1)))
+        likeliest, ids = _nucleus(probabilities, params.top_p)
+        chosen = ids.gather(-1, _draw(likeliest, uniform.unsqueeze(-1)))
     else:
-        chosen = _draw(masses, uniform.unsqueeze(-1))
-    log_probs = (logits.gather(-1, chosen) - highest) / (params.temperature or 1) - total.log()
-    return chosen.squeeze(-1), log_probs.squeeze(-1)
+        chosen = _draw(probabilities, uniform.unsqueeze(-1))
+    return chosen.squeeze(-1), probabilities.gather(-1, chosen).squeeze(-1).log()
 
 
-def _nucleus(masses: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
-    """The masses [B, K] of the likeliest tokens, the first first, 0 for those outside the nucleus, and their ids."""
-    for size in (NUCLEUS, masses.shape[-1]):
-        likeliest, ids = masses.topk(min(size, masses.shape[-1]), dim=-1)
-        before = likeliest.cumsum(dim=-1) - likeliest
-        if bool((before[:, -1:] + likeliest[:, -1:] >= most).all()):
-            break
+def _nucleus(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """The probabilities [B, K] of the likeliest tokens, falling, 0 for those outside the nucleus; and their ids [B, K].
+
+    Tokens below (1 - top_p) / V have less than 1 - top_p together, so that the nucleus is without them: only the others are sorted.
+    """
+    able = ~(probabilities < (1 - top_p) / probabilities.shape[-1])
+    counts = able.sum(dim=-1)
+    row, token = able.nonzero(as_tuple=True)
+    place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+    ids = torch.zeros((len(counts), int(counts.max())), dtype=torch.long, device=row.device)
+    likeliest = torch.zeros(ids.shape, dtype=probabilities.dtype, device=row.device)
+    ids[row, place], likeliest[row, place] = token, probabilities[row, token]
+    likeliest, order = likeliest.sort(dim=-1, descending=True, stable=True)
     # A token stays while the mass before it is below top_p: the first one always does.
-    outside = before >= most
+    outside = likeliest.cumsum(dim=-1) - likeliest >= top_p
     outside[:, 0] = False
-    return likeliest.masked_fill(outside, 0.0), ids
+    return likeliest.masked_fill(outside, 0.0), ids.gather(-1, order)
 
 
-def _draw(masses: Tensor, uniform: Tensor) -> Tensor:
-    """The place [B, 1] in `masses` [B, K] up to which there is the part `uniform` [B, 1] of all: first its block, then in there."""
-    blocks = pad(masses, (0, -masses.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+def _draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """The place [B, 1] up to which there is the part `uniform` [B, 1] of all in `probabilities` [B, K]."""
+    width = probabilities.shape[-1]
+    if width <= 4 * BLOCK:
+        sums = probabilities.cumsum(dim=-1)
+        return _above(sums, uniform * sums[:, -1:])
+    blocks = pad(probabilities, (0, -width % BLOCK)).unflatten(-1, (-1, BLOCK))
     sums = blocks.sum(dim=-1).cumsum(dim=-1)
     wanted = uniform * sums[:, -1:]
     block = _above(sums, wanted)
-    before = pad(sums, (1, 0)).gather(-1, block)
     inside = blocks.gather(1, block.unsqueeze(-1).expand(-1, -1, BLOCK)).squeeze(1).cumsum(dim=-1)
-    return (block * BLOCK + _above(inside, wanted - before)).clamp(max=masses.shape[-1] - 1)
+    return (block * BLOCK + _above(inside, wanted - pad(sums, (1, 0)).gather(-1, block))).clamp(max=width - 1)
 
 
 def _above(sums: Tensor, wanted: Tensor) -> Tensor:

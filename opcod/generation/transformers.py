@@ -43,7 +43,7 @@ class TransformersEngine:
         self._fits: dict[SamplingParams, int] = {}
         """Responses for which memory sufficed, where it once did not."""
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int, batch_size: int) -> list[list[Generation]]:
         """See `opcod.generation.base.Engine`. Where memory does not suffice, responses under way are begun anew, half as many together.
 

@@ -1,4 +1,4 @@
-"""`make bench`: a training step beside trl's, and what the record costs, on this machine; then whether a ratio has become worse.
+"""`make bench`: a training step and rollouts beside trl's, and what the record costs; then whether a ratio has become worse.
 
     python -m tests.benchmarks [--only step] [--publish]
 
@@ -31,6 +31,8 @@ DEMO_STUDENT = ROOT / "opcod/demo_assets/densities"
 PARTS: Mapping[str, list[str]] = {
     "step-random": ["tests/benchmarks/bench_step.py", "--threads", "1"],
     "step-demo": ["tests/benchmarks/bench_step.py", "--threads", "1", "--model", str(DEMO_STUDENT), "--response-tokens", "32"],
+    "engine-random": ["tests/benchmarks/bench_engine.py"],
+    "engine-demo": ["tests/benchmarks/bench_engine.py", "--model", "demo:densities", "--tokens", "32"],
     "record-sqlite": ["-m", "tests.benchmarks.record"],
     "record-postgresql": ["-m", "tests.benchmarks.record", "--database", "postgresql"],
 }
@@ -59,6 +61,8 @@ def ratios(report: Mapping[str, Any]) -> dict[str, float]:
             "peak memory over trl's": found["peak_memory_ours_over_trl"],
             "OPCoD step's time over SDPO's": parts["opcod"]["step_s"] / parts["sdpo"]["step_s"],
         }
+    if "rollouts" in report:
+        return {"rollouts over model.generate's, speed": report["rollouts"]["speed"]}
     step = report["step"]
     return {"step's time with the record over without": step["with_s"] / step["without_s"]}
 

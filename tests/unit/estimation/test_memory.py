@@ -14,6 +14,7 @@ from opcod.estimation import space
 from opcod.estimation.memory import Memory, lines, memory
 from opcod.estimation.models import ModelShape
 from opcod.estimation.space import student_bytes
+from opcod.generation import cache
 from tests.benchmarks import memory as benchmark
 
 SHAPE = benchmark.shape(benchmark.LARGE["Qwen3-8B"])
@@ -34,6 +35,10 @@ def standing(config: ExperimentConfig, shape: ModelShape = SHAPE) -> int:
 
 def test_the_loss_is_computed_as_it_is_made() -> None:
     assert space.CHUNK_LOGITS == loss.CHUNK_LOGITS == readout.WHOLE_LOGITS
+
+
+def test_the_cache_has_the_room_that_it_makes() -> None:
+    assert space.SPARE_COLUMNS == cache.SPARE
 
 
 def test_a_shape_is_that_of_the_model() -> None:
