@@ -13,8 +13,8 @@ FLOAT32 = 4
 BYTES = {"float32": 4, "bfloat16": 2}
 SAMPLED_COPIES = 3
 """Float32 rows over the vocabulary that sampling holds at once: logits as they are and at the temperature, probabilities."""
-NUCLEUS_COPIES = 10
-"""More of them with a nucleus as large as the vocabulary: tokens with their rows and places (8 bytes each), probabilities, sorted too."""
+NUCLEUS_COPIES = 4
+"""More of them where the nucleus may be the whole vocabulary: sorted probabilities and tokens (8 bytes each), the sums before each."""
 SPARE_COLUMNS = 32
 """Columns that the cache has for tokens to come; those of `opcod.generation.cache`, which needs torch."""
 CHUNK_LOGITS = 2**25

@@ -11,6 +11,9 @@ from opcod.generation.base import SamplingParams
 BLOCK = 128
 """Tokens of a large vocabulary whose probabilities are summed up before one of them is looked for."""
 
+SORT_APART = 8
+"""A nucleus is sorted by itself where no row has more than one part in so many of the vocabulary that may belong to it."""
+
 
 def sample(logits: Tensor, params: SamplingParams, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """Next tokens by inverse transform sampling.
@@ -36,22 +39,32 @@ def sample(logits: Tensor, params: SamplingParams, uniform: Tensor) -> tuple[Ten
 
 
 def _nucleus(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """The probabilities [B, K] of the likeliest tokens, falling, 0 for those outside the nucleus; and their ids [B, K].
+    """The probabilities [B, K] of the likeliest tokens, falling, 0 for those outside the nucleus; and their ids [B, K]."""
+    likeliest, ids = _likeliest(probabilities, (1 - top_p) / probabilities.shape[-1])
+    # A token stays while the mass before it is below top_p: the first one always does.
+    outside = (likeliest.cumsum(dim=-1) - likeliest) >= top_p
+    outside[:, 0] = False
+    return likeliest.masked_fill_(outside, 0.0), ids
 
-    Tokens below (1 - top_p) / V have less than 1 - top_p together, so that the nucleus is without them: only the others are sorted.
+
+def _likeliest(probabilities: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """Probabilities [B, K] of all tokens of at least `least`, falling, and their ids [B, K].
+
+    The others, of which no more than V can be, have less than V times as much together: less than a nucleus leaves out. To sort
+    all would take far longer, where most are such.
     """
-    able = ~(probabilities < (1 - top_p) / probabilities.shape[-1])
+    able = ~(probabilities < least)
     counts = able.sum(dim=-1)
+    most = int(counts.max())
+    if most > probabilities.shape[-1] // SORT_APART:
+        return probabilities.sort(dim=-1, descending=True, stable=True)
     row, token = able.nonzero(as_tuple=True)
     place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
-    ids = torch.zeros((len(counts), int(counts.max())), dtype=torch.long, device=row.device)
+    ids = torch.zeros((len(counts), most), dtype=torch.long, device=row.device)
     likeliest = torch.zeros(ids.shape, dtype=probabilities.dtype, device=row.device)
     ids[row, place], likeliest[row, place] = token, probabilities[row, token]
     likeliest, order = likeliest.sort(dim=-1, descending=True, stable=True)
-    # A token stays while the mass before it is below top_p: the first one always does.
-    outside = likeliest.cumsum(dim=-1) - likeliest >= top_p
-    outside[:, 0] = False
-    return likeliest.masked_fill(outside, 0.0), ids.gather(-1, order)
+    return likeliest, ids.gather(-1, order)
 
 
 def _draw(probabilities: Tensor, uniform: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,8 +91,11 @@ def rollouts(policy: Policy, prompts: Sequence[Sequence[int]], params: SamplingP
         made = engine.generate(prompts, params, seed=seed, batch_size=len(prompts) * params.n)
         return sum(len(one.token_ids) for group in made for one in group)
 
+    def theirs(seed: int) -> int:
+        return generate(policy, prompts, params, seed)
+
     best = {"here": 0.0, "generate": 0.0}
-    sides = {"here": ours, "generate": lambda seed: generate(policy, prompts, params, seed)}
+    sides: dict[str, Callable[[int], int]] = {"here": ours, "generate": theirs}
     for repeat in range(repeats + 1):
         for name, side in sides.items():
             began = time.process_time()
@@ -102,7 +105,6 @@ def rollouts(policy: Policy, prompts: Sequence[Sequence[int]], params: SamplingP
     return {"here_tokens_per_s": best["here"], "generate_tokens_per_s": best["generate"], "speed": best["here"] / best["generate"]}
 
 
-@torch.no_grad()
 def generate(policy: Policy, prompts: Sequence[Sequence[int]], params: SamplingParams, seed: int) -> int:
     """Tokens of the responses that `model.generate` samples as trl's SDPOTrainer calls it."""
     pad_id = policy.student.tokenizer.pad_token_id
@@ -116,7 +118,8 @@ def generate(policy: Policy, prompts: Sequence[Sequence[int]], params: SamplingP
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
     torch.manual_seed(seed)
     model: Any = policy.student.model
-    responses = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)[:, width:]
+    with torch.no_grad():
+        responses = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)[:, width:]
     ends = torch.isin(responses, torch.tensor(policy.end_ids))
     return int(torch.where(ends.any(dim=1), ends.int().argmax(dim=1) + 1, responses.shape[1]).sum())
 
