@@ -152,8 +152,8 @@ MUTATIONS = [
     Mutation(
         "the engine drops the end-of-turn token",
         "opcod/generation/transformers.py",
-        "tuple(row[:length]), tuple(scores[:length])",
-        "tuple(row[: length - done]), tuple(scores[: length - done])",
+        "Generation(said[begin:end], scores[begin:end], done)",
+        "Generation(said[begin : end - done], scores[begin : end - done], done)",
         "tests/unit/generation/test_transformers_engine.py::test_a_row_stops_at_its_end_and_the_others_go_on",
     ),
     Mutation(

@@ -104,7 +104,7 @@ class Rows:
         self.logits, self.positions, self.mask = self.logits[owner], self.positions[owner], self.mask.new_ones((len(owner), 0))
 
     def add(self, others: Rows) -> None:
-        """Take in rows. Needs a movable cache."""
+        """Take in rows. Needs a growing cache."""
         if (self.shared is None) != (others.shared is None):
             self._own()
             others._own()
