@@ -23,7 +23,9 @@ class TokenPieces:
 
     def split(self, ids: Sequence[int]) -> list[str]:
         """One text a token. A character of several tokens stands with the last of them, the others are empty."""
-        texts = [self.of(token) for token in ids]
+        texts = [*map(self.of, ids)]
+        if BROKEN not in "".join(texts):
+            return texts
         start = 0
         while start < len(texts):
             end = self._end_of_character(texts, ids, start)

@@ -41,14 +41,13 @@ def token_lens(pieces: TokenPieces, sample: Sample) -> TokenLens:
     """The rollout token by token. Without a self-teacher there is only what the sampler reported of it."""
     generation, view = sample.response.generation, sample.view
     places: dict[str, int] = {}
-
-    def place(text: str) -> int:
-        return places.setdefault(text, len(places))
-
-    tokens = tuple(place(text) for text in pieces.split(generation.token_ids))
+    tokens = tuple([places.setdefault(text, len(places)) for text in pieces.split(generation.token_ids)])
     alternatives = None
     if view is not None:
-        alternatives = tuple(tuple((place(pieces.of(token)), p, q) for token, p, q in seen) for seen in view.alternatives)
+        of = pieces.of
+        alternatives = tuple(
+            [tuple([(places.setdefault(of(token), len(places)), p, q) for token, p, q in seen]) for seen in view.alternatives]
+        )
     return TokenLens(
         pieces=tuple(places),
         tokens=tokens,
@@ -62,4 +61,4 @@ def token_lens(pieces: TokenPieces, sample: Sample) -> TokenLens:
 
 
 def _rounded(values: Sequence[float], decimals: int) -> tuple[float, ...]:
-    return tuple(round(max(value, LOG_FLOOR), decimals) for value in values)
+    return tuple([LOG_FLOOR if value < LOG_FLOOR else round(value, decimals) for value in values])

@@ -112,14 +112,8 @@ def distill(learner: Learner, batch: Sequence[ScoredResponse], loss: LossConfig,
         sampled = _joined([one.rollout_log_probs for one in chosen], learner)
         weights = importance_weights(scores.log_probs, sampled, clip=loss.importance_clip)
         with part("token_views"):
-            start = 0
-            for row in rows:
-                one = batch[row]
-                span = slice(start, start + len(one.response))
-                start = span.stop
-                if one.alternatives is not None:
-                    seen = student_readout.part(span), teacher_readout.part(span)
-                    views[row] = view_tokens(*seen, one.response, temperature=temperature, alternatives=one.alternatives)
+            seen = view_tokens(student_readout, teacher_readout, responses, [one.alternatives for one in chosen], temperature=temperature)
+            views.update((row, view) for row, view in zip(rows, seen, strict=True) if view is not None)
         return scores.divergence, scores.entropy, weights
 
     passes = [[one.prompt for one in batch], [one.teacher_prompt or () for one in batch]]

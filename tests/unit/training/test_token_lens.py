@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from opcod.distillation import lens as lens_module
 from opcod.distillation.lens import LEAST_PROBABILITY, view_tokens
 from opcod.distillation.readout import Readout
 from opcod.events import EVENT, ExchangeRecorded
@@ -91,14 +92,25 @@ def test_it_survives_the_event_as_json() -> None:
     assert EVENT.validate_json(event.model_dump_json()) == event
 
 
-def test_alternatives_are_the_likeliest_of_both_and_impossible_tokens_are_told_in_numbers() -> None:
-    student, teacher = torch.full((3, 8), -50.0), torch.full((3, 8), -50.0)
+@pytest.mark.parametrize("chunk", [1, 2**25])
+def test_alternatives_are_the_likeliest_of_both_and_impossible_tokens_are_told_in_numbers(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lens_module, "CHUNK_LOGITS", chunk)
+    student, teacher = torch.full((5, 8), -50.0), torch.full((5, 8), -50.0)
     student[:, 1], teacher[:, 2], teacher[:, 3] = 0.0, 1.0, 0.0
     student[:, 7] = -math.inf
-    view = view_tokens(Readout(student), Readout(teacher), [1, 7], temperature=1.0, alternatives=2)
-    assert [[token for token, _, _ in seen] for seen in view.alternatives] == [[2, 3, 1], [2, 3, 1]]
-    assert view.student == (0.0, -100.0)
-    assert view_tokens(Readout(student), Readout(teacher), [1, 7], temperature=1.0, alternatives=0).alternatives == ((), ())
+    student[2], teacher[2] = 9.0, -9.0  # of the response that is not looked at
+    teacher[4, 5] = 20.0
+    whole, unseen, bare, third = view_tokens(Readout(student), Readout(teacher), [[1, 7], [4], [7], [5]], [2, None, 0, 2], temperature=1.0)
+    assert whole is not None
+    assert bare is not None
+    assert third is not None
+    assert unseen is None
+    assert [[token for token, _, _ in seen] for seen in whole.alternatives] == [[2, 3, 1], [2, 3, 1]]
+    assert whole.student == (0.0, -100.0)
+    assert (bare.student, bare.alternatives) == ((-100.0,), ((),))
+    assert (third.student, third.teacher, third.alternatives) == ((-50.0,), (0.0,), (((5, 0.0, 1.0), (1, 1.0, 0.0)),))
 
 
 @pytest.mark.parametrize("text", ["héllo 🙂🙂 wörld\n\n", "漢字"])
