@@ -37,6 +37,8 @@ _END_HUNG = text(
     " AND backend_xid IS NOT NULL AND wait_event IN ('ClientRead', 'ClientWrite')"
     " AND state_change < clock_timestamp() - make_interval(secs => :seconds)"
 )
+IS_STORABLE = {"parameters_are_storable": True}
+"""Execution options of a statement whose parameters need not be looked through (see `app.rows`)."""
 MIGRATION_LOCK = 0x0DC0D
 """Key of the advisory lock that keeps two starting servers from migrating together."""
 
@@ -83,18 +85,20 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
             time.sleep(0.02)
 
 
-def _make_storable(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> tuple[str, Any]:
+def _make_storable(_connection: Any, _cursor: Any, statement: str, parameters: Any, context: Any, _many: bool) -> tuple[str, Any]:
     """Text that is stored or asked for, as every database takes it: the same on both, and no error from what somebody typed."""
-    return statement, _storable(parameters)
+    ready = context is not None and IS_STORABLE.items() <= context.execution_options.items()
+    return statement, parameters if ready else storable_within(parameters)
 
 
-def _storable(value: Any) -> Any:
+def storable_within(value: Any) -> Any:
+    """`value` with every text in it, but for keys, as every database takes it."""
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, dict):
-        return {key: _storable(below) for key, below in value.items()}
+        return {key: storable_within(below) for key, below in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(map(_storable, value))
+        return type(value)(map(storable_within, value))
     return value
 
 

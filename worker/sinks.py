@@ -82,7 +82,8 @@ class SqlSink:
             self._changed.wait_for(lambda: self._error is not None or len(self._waiting) < LARGEST_BACKLOG)
             self._refuse()
             self._waiting.append(event)
-            self._changed.notify_all()
+            if len(self._waiting) in (1, LARGEST_BATCH):  # the writer waits for no other: waking it for each would cost both threads
+                self._changed.notify_all()
 
     def flush(self) -> None:
         """Return once every event so far is committed."""

@@ -19,6 +19,7 @@ from app.db import insert_into
 from app.lifecycle.runs import hold
 from app.records import tallies
 from app.records.token_lens import pack
+from app.rows import add_rows
 from app.tables import (
     AttemptRow,
     BreakRescueRow,
@@ -51,10 +52,12 @@ from opcod.events import (
     RunStarted,
     StepFinished,
 )
-from opcod.plain_text import bounded, storable
+from opcod.plain_text import bounded
 from opcod.tasks.questions import LONGEST_ID
 
 Row = dict[str, Any]
+NUMEROUS = {EventRow, ExchangeRow, FeedbackRow, MetricRow, TokenLensRow}
+"""Tables whose rows come by the hundred."""
 
 
 def ingest(session: Session, run_id: int, token: int, events: Sequence[Event]) -> int:
@@ -64,21 +67,18 @@ def ingest(session: Session, run_id: int, token: int, events: Sequence[Event]) -
         LeaseLost: the attempt no longer holds the run; nothing was stored.
     """
     run = hold(session, run_id, token)
-    summaries = [{"run_id": run_id, "seq": event.seq, "kind": event.kind, "data": _summary(event), "at": event.at} for event in events]
-    if not summaries:
+    fresh = _fresh(session, run_id, events)
+    if not fresh:
         return 0
-    stored = session.exec(insert_into(session, EventRow).on_conflict_do_nothing().returning(col(EventRow.seq)), params=summaries)
-    unknown = {row[0] for row in stored}
-    fresh = []
-    for event in events:
-        if event.seq in unknown:
-            unknown.discard(event.seq)  # one of two with the same number in one batch
-            fresh.append(event)
     rows: dict[type[SQLModel], list[Row]] = defaultdict(list)
     for event in fresh:
+        rows[EventRow].append({"run_id": run_id, "seq": event.seq, "kind": event.kind, "data": _summary(event), "at": event.at})
         _collect(run, token, event, rows)
     for table, batch in rows.items():
-        session.exec(insert_into(session, table).on_conflict_do_nothing() if table is StudentRow else insert(table), params=batch)
+        if table in NUMEROUS:
+            add_rows(session, table, batch)
+        else:
+            session.exec(insert_into(session, table).on_conflict_do_nothing() if table is StudentRow else insert(table), params=batch)
     tallies.add(session, run_id, [event for event in fresh if isinstance(event, ExchangeRecorded)])
     for event in fresh:
         if isinstance(event, GateDecided):
@@ -86,10 +86,23 @@ def ingest(session: Session, run_id: int, token: int, events: Sequence[Event]) -
         if isinstance(event, PhaseFinished):
             key = (col(PhaseRow.run_id) == run_id, col(PhaseRow.round) == event.round, col(PhaseRow.tutee) == event.tutee)
             session.exec(update(PhaseRow).where(*key).values(finished_at=event.at))
-    if fresh:
-        session.exec(update(AttemptRow).where(col(AttemptRow.id) == token).values(new_events=AttemptRow.new_events + len(fresh)))
+    session.exec(update(AttemptRow).where(col(AttemptRow.id) == token).values(new_events=AttemptRow.new_events + len(fresh)))
     session.flush()
     return len(fresh)
+
+
+def _fresh(session: Session, run_id: int, events: Sequence[Event]) -> list[Event]:
+    """Those that are not stored yet, each once. Whoever holds the run stores its events alone."""
+    if not events:
+        return []
+    numbers = [event.seq for event in events]
+    seq = col(EventRow.seq)
+    known = set(session.exec(select(seq).where(col(EventRow.run_id) == run_id, seq.between(min(numbers), max(numbers)))))
+    fresh: dict[int, Event] = {}
+    for event in events:
+        if event.seq not in known:
+            fresh.setdefault(event.seq, event)
+    return [*fresh.values()]
 
 
 def _tell_gate(session: Session, run: RunRow, event: GateDecided) -> None:
@@ -216,6 +229,6 @@ def _collect_exchange(key: Row, event: ExchangeRecorded, rows: dict[type[SQLMode
                 "outcome": feedback.outcome,
                 "concept": feedback.concept,
                 "matched_word": feedback.matched_word,
-                "removed": [storable(part) for part in feedback.removed],  # JSON, which the engine does not look into
+                "removed": list(feedback.removed),
             }
         )

@@ -22,6 +22,7 @@ from opcod.events import ExchangeRecorded
 from opcod.types import Exchange, FeedbackOutcome
 
 OUTCOMES: tuple[FeedbackOutcome, ...] = get_args(FeedbackOutcome)
+COUNTS = ("rollouts", "correct", "truncated", "tokens", *OUTCOMES)
 BINS_PER_OCTAVE = 4
 ZERO = "zero"
 
@@ -42,7 +43,7 @@ def add(session: Session, run_id: int, events: Iterable[ExchangeRecorded]) -> No
     for event in events:
         steps[event.exchange.tutee, event.exchange.step].append(event)
     for (student, step), batch in steps.items():
-        nothing: Any = dict.fromkeys(("rollouts", "correct", "truncated", "tokens", *OUTCOMES), 0)
+        nothing: Any = dict.fromkeys(COUNTS, 0)
         row = session.get(StepTallyRow, (run_id, student, step)) or StepTallyRow(
             run_id=run_id,
             student=student,
@@ -51,18 +52,21 @@ def add(session: Session, run_id: int, events: Iterable[ExchangeRecorded]) -> No
             **nothing,
             at=batch[-1].at,
         )
-        histograms = {name: Counter(counts) for name, counts in row.histograms.items()}
+        counts: Counter[str] = Counter()
+        histograms = {name: Counter(bins) for name, bins in row.histograms.items()}
         for event in batch:
-            exchange = event.exchange
-            row.rollouts += 1
-            row.correct += exchange.rollout.correct
-            row.truncated += exchange.rollout.truncated
-            row.tokens += exchange.rollout.tokens
-            if exchange.feedback:
-                setattr(row, exchange.feedback.outcome, getattr(row, exchange.feedback.outcome) + 1)
-            for name, value in _quantities(exchange).items():
+            rollout, feedback = event.exchange.rollout, event.exchange.feedback
+            counts["correct"] += rollout.correct
+            counts["truncated"] += rollout.truncated
+            counts["tokens"] += rollout.tokens
+            if feedback:
+                counts[feedback.outcome] += 1
+            for name, value in _quantities(event.exchange).items():
                 histograms.setdefault(name, Counter())[bin_of(value)] += 1
-        row.histograms = {name: dict(counts) for name, counts in histograms.items()}
+        counts["rollouts"] = len(batch)
+        for column, count in counts.items():
+            setattr(row, column, getattr(row, column) + count)
+        row.histograms = {name: dict(bins) for name, bins in histograms.items()}
         row.at = batch[-1].at
         session.add(row)
 
@@ -93,7 +97,7 @@ def tallies_by_round(session: Session, run_id: int, window: Window, student: str
 
 def _counted(session: Session, run_id: int, window: Window, student: str | None, group: Any) -> list[Tally]:
     row: Any = StepTallyRow
-    counts = [func.sum(getattr(row, name)) for name in ("rollouts", "correct", "truncated", "tokens", *OUTCOMES)]
+    counts = [func.sum(getattr(row, name)) for name in COUNTS]
     ends = [end(getattr(row, name)) for name in ("step", "round", "at") for end in (func.min, func.max)]
     found = session.exec(
         select(row.student, *ends, *counts)

@@ -5,22 +5,30 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import replace
 from typing import Any
 
+from pydantic_core import PydanticSerializationError, to_json
 from sqlmodel import Session, col, select
 
 from app.errors import NotFound
 from app.records.exchange_queries import exchange_row
 from app.shapes import AlternativeShape, TokensShape
 from app.tables import ExchangeRow, TokenLensRow
+from opcod.plain_text import storable
 from opcod.types import TokenLens
+
+LEVEL = 4
+"""Of deflate: more costs a training step time, and saves a hundredth."""
 
 
 def pack(lens: TokenLens) -> bytes:
     """The lens as it is stored: its columns as JSON, deflated."""
-    columns = {column.name: getattr(lens, column.name) for column in fields(lens)}
-    return zlib.compress(json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
+    try:
+        columns = to_json(lens)
+    except PydanticSerializationError:  # lone surrogates, which hardly a tokenizer makes
+        columns = to_json(replace(lens, pieces=tuple(map(storable, lens.pieces))))
+    return zlib.compress(columns, LEVEL)
 
 
 def tokens(session: Session, exchange_id: int) -> TokensShape:
