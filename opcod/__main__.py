@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -215,6 +216,32 @@ def demo_build(
     from opcod.students.demo_specialists import build
 
     build(out, seed=seed)
+
+
+@demo.command("from-nothing")
+def demo_from_nothing(
+    folder: Annotated[Path, typer.Option(help="A new folder, for students and run.")],
+    seed: Annotated[int, typer.Option(help="World seed: initialisation, taught facts, split and sampling.")] = 0,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="Change a setting of the run: `schedule.rounds=1`.")] = None,
+) -> None:
+    """Make the two specialists from random weights, let them learn from each other, and tell how long it took."""
+    from opcod.console import ProgressSink
+    from opcod.sinks import FanOut, JsonLinesSink
+    from opcod.studies.from_nothing import make_pair, pair_config
+    from opcod.training.trainer import train as run
+
+    changed: dict[str, Any] = {}
+    for change in changes or ():
+        changed = merge(changed, parse_change(change))
+    config = pair_config(folder / "students", seed, changed)
+    console.print("Making two specialists from random weights.")
+    began = time.perf_counter()
+    make_pair(folder / "students", seed)
+    made = time.perf_counter()
+    with JsonLinesSink(folder / "run" / "events.jsonl") as file_sink, ProgressSink(config) as shown:
+        run(config, folder / "run", FanOut(file_sink, shown), StopOnSignal())
+    ended = time.perf_counter()
+    console.print(f"Specialists {made - began:.0f} s, run {ended - made:.0f} s, together {ended - began:.0f} s.")
 
 
 @demo.command("study")
