@@ -1,4 +1,4 @@
-"""`make bench`: a training step and rollouts beside trl's, and what the record costs; then whether a ratio has become worse.
+"""`make bench`: a training step and rollouts beside trl's, what the record costs, and feedback; then whether a ratio has become worse.
 
     python -m tests.benchmarks [--only step] [--publish]
 
@@ -28,6 +28,7 @@ RESULTS = Path(__file__).parent / "results"
 PUBLISHED, DOCUMENT = ROOT / "docs/benchmarks.json", ROOT / "docs/benchmarks.md"
 TOLERANCE = 0.15
 DEMO_STUDENT = ROOT / "opcod/demo_assets/densities"
+LONG = ["--model", "random", "--questions", "8", "--response-tokens", "256", "--pairs", "2", "--steps", "2"]
 PARTS: Mapping[str, list[str]] = {
     "step-random": ["tests/benchmarks/bench_step.py", "--threads", "1"],
     "step-demo": ["tests/benchmarks/bench_step.py", "--threads", "1", "--model", str(DEMO_STUDENT), "--response-tokens", "32"],
@@ -35,6 +36,9 @@ PARTS: Mapping[str, list[str]] = {
     "engine-demo": ["tests/benchmarks/bench_engine.py", "--model", "demo:densities", "--tokens", "32"],
     "record-sqlite": ["-m", "tests.benchmarks.record"],
     "record-postgresql": ["-m", "tests.benchmarks.record", "--database", "postgresql"],
+    "record-sqlite-long": ["-m", "tests.benchmarks.record", "--exchanges", "0", *LONG],
+    "record-postgresql-long": ["-m", "tests.benchmarks.record", "--database", "postgresql", "--exchanges", "0", *LONG],
+    "feedback": ["-m", "tests.benchmarks.feedback_overhead"],
 }
 BETTER_HIGH = ("speed",)
 """What a ratio's name ends with that should be large; the others should be small."""
@@ -63,8 +67,13 @@ def ratios(report: Mapping[str, Any]) -> dict[str, float]:
         }
     if "rollouts" in report:
         return {"rollouts over model.generate's, speed": report["rollouts"]["speed"]}
-    step = report["step"]
-    return {"step's time with the record over without": step["with_s"] / step["without_s"]}
+    if "overhead" in report:
+        return {"OPCoD step's time over SDPO's, gate open, n = 8, 512 and 110 tokens": report["overhead"]["gate open"]}
+    step = report["step"]["with_over_without"]
+    return {
+        "step's time with the record over without": step["wall_s"],
+        "step's processor time with the record over without": step["processor_s"],
+    }
 
 
 def worse(found: Mapping[str, Mapping[str, float]], published: Mapping[str, Mapping[str, float]]) -> list[str]:

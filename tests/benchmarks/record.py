@@ -1,11 +1,18 @@
 """What keeping the record costs: of a training step, in rows a second, and in bytes.
 
     python -m tests.benchmarks.record [--database postgresql] [--pairs 4] [--exchanges 10000]
+    python -m tests.benchmarks.record --model FOLDER --questions 8 --response-tokens 256     # another student than the demo's
+    python -m tests.benchmarks.record --pairs 0 --keep default --exchanges 1000000           # only what a million exchanges take
 
 Steps of the demo (24 questions x 8 rollouts, one student after the other, one thread) are made with and without the record, turn
-about; the fastest phase of each counts, which a busy machine disturbs least. Without: nothing is recorded token by token, and events
+about; the least that each phase took counts, which a busy machine disturbs least. Without: nothing is recorded token by token, and events
 go nowhere. With: every token of every exchange with five alternatives, and events into a database by the thread that writes them in a
-run. Then the exchanges that these steps made are written again and again into a database of their own, as fast as it takes them.
+run. Beside the time stands processor time, which other programs make longer less: of the training thread, and of everything, the
+database's processes included. Then the exchanges that these steps made are written again and again into a database of their own, as
+fast as it takes them.
+
+With `--model` both students are that one (`random`: 0.4 million random weights) and as many tokens are kept as by default (8 questions
+a step). It is taught by what its tutor says, whatever that is, since nobody can expect right answers of it.
 """
 
 from __future__ import annotations
@@ -16,31 +23,63 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import astuple, dataclass, fields, replace
 from itertools import cycle, islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import psutil
 from sqlalchemy import Engine, text
 
 from app.db import make_engine, migrate, reading, writing
 from app.records.exchange_search import search_of
 from app.records.ingest import ingest
-from opcod.config import ExperimentConfig, load_preset, parse_config
+from opcod.config import ExperimentConfig, RecordingConfig, load_preset, parse_config
 from opcod.events import Event, EventSink, ExchangeRecorded, PhaseFinished, PhaseStarted, RunStarted
 from opcod.sinks import FanOut
 from opcod.training.trainer import train
+from tests.benchmarks.bench_step import make_tiny_model
 from tests.stores import postgres_server
 from tests.unit.app.factories import claimed, queued_run
 from worker.sinks import LARGEST_BATCH, SqlSink
 
-KEEPS = {"all tokens": None, "8 questions a step (default)": 8, "no tokens": 0}
+KEEPS = {"all": None, "default": RecordingConfig().token_questions, "none": 0}
+"""How many questions of a step are written token by token."""
+Server = Callable[[], Sequence[psutil.Process]]
+"""The processes of a database, as they are now."""
 
 
-def demo(steps: int, token_questions: int | None) -> ExperimentConfig:
-    data = load_preset("demo")
+@dataclass(frozen=True, slots=True)
+class World:
+    """Whose steps are made: the demo's, or another student's."""
+
+    model: str | None = None
+    questions: int = 24
+    response_tokens: int = 32
+
+    @property
+    def token_questions(self) -> int | None:
+        """As many as are recorded token by token."""
+        return None if self.model is None else RecordingConfig().token_questions
+
+    def config(self) -> dict[str, Any]:
+        data = load_preset("demo")
+        data["schedule"]["questions_per_step"] = self.questions
+        data["generation"]["max_response_tokens"] = self.response_tokens
+        if self.model is not None:
+            data["students"] = [student | {"model": self.model} for student in data["students"]]
+            said = {"style": "generic", "max_tokens": self.response_tokens}
+            data["method"] = {"feedback": said, "gate": {"strategy": "always"}}
+            del data["generation"]["max_prompt_tokens"]
+        return data
+
+
+def experiment(world: World, steps: int, token_questions: int | None) -> ExperimentConfig:
+    """One round of so many steps, and next to nothing beside them."""
+    data = world.config()
     data["schedule"] |= {"rounds": 1, "steps_per_round": steps}
     data["evaluation"] |= {"samples": 1, "validation_questions": 4, "test_questions": 1, "initial_test": False, "break_rescue_questions": 0}
     data["recording"] |= {"checkpoint_every_steps": 10_000, "token_questions": token_questions}
@@ -55,31 +94,54 @@ class Never:
         return False
 
 
-class Watch:
-    """Seconds of each phase, from its first event until everything of it is where it belongs; and the exchanges."""
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Seconds: by the clock, of the training thread's processor, and of every processor that worked for the run."""
 
-    def __init__(self, sink: EventSink | None) -> None:
-        self.sink = sink
-        self.phases: list[float] = []
+    wall_s: float
+    thread_s: float
+    processor_s: float
+
+    @staticmethod
+    def so_far(server: Server) -> Spent:
+        return Spent(time.perf_counter(), time.thread_time(), time.process_time() + sum(map(processor_time, server())))
+
+    def since(self, before: Spent, steps: int) -> Spent:
+        return Spent(*((here - there) / steps for here, there in zip(astuple(self), astuple(before), strict=True)))
+
+
+def processor_time(process: psutil.Process) -> float:
+    try:
+        return float(sum(process.cpu_times()[:2]))
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+class Watch:
+    """What each phase took, from its first event until everything of it is where it belongs; and the exchanges."""
+
+    def __init__(self, sink: EventSink | None, server: Server, steps: int) -> None:
+        self.sink, self.server, self.steps = sink, server, steps
+        self.phases: list[Spent] = []
         self.exchanges: list[ExchangeRecorded] = []
 
     def emit(self, event: Event) -> None:
         if isinstance(event, PhaseStarted):
-            self.began = time.perf_counter()
+            self.began = Spent.so_far(self.server)
         if isinstance(event, ExchangeRecorded):
             self.exchanges.append(event)
         if self.sink is not None:
             self.sink.emit(event)
         if isinstance(event, PhaseFinished):
             self.flush()
-            self.phases.append(time.perf_counter() - self.began)
+            self.phases.append(Spent.so_far(self.server).since(self.began, self.steps))
 
     def flush(self) -> None:
         if self.sink is not None:
             self.sink.flush()
 
 
-def phases(config: ExperimentConfig, engine: Engine | None) -> Watch:
+def phases(config: ExperimentConfig, engine: Engine | None, server: Server = list) -> Watch:
     """Train, with the record in a database or without any."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -88,22 +150,33 @@ def phases(config: ExperimentConfig, engine: Engine | None) -> Watch:
             run_id = queued_run(engine)
             claim = claimed(engine, run_id, lease_seconds=3600)
             sink = stack.enter_context(SqlSink(engine, run_id, claim.token, lambda: None))
-        watch = Watch(sink)
+        watch = Watch(sink, server, config.schedule.steps_per_round)
         train(config, folder, FanOut(watch), Never())
         return watch
 
 
-def cost_of_a_step(engine: Engine, *, pairs: int, steps: int) -> tuple[dict[str, float], list[ExchangeRecorded]]:
-    """Seconds of a step with and without the record, and the exchanges that were recorded."""
-    best: dict[str, list[float]] = {"without": [], "with": []}
+def cost_of_a_step(
+    engine: Engine, server: Server, world: World, *, pairs: int, steps: int
+) -> tuple[dict[str, Any], list[ExchangeRecorded]]:
+    """What a step takes with and without the record, and the exchanges that were recorded. Either way the phases do the same, so that
+    the least that each of them took is compared.
+    """
+    spent: dict[str, list[list[Spent]]] = {"without": [], "with": []}
     found: list[ExchangeRecorded] = []
     for _ in range(pairs):
-        for kind, tokens, where in (("without", 0, None), ("with", None, engine)):
-            watch = phases(demo(steps, tokens), where)
-            best[kind].append(min(watch.phases) / steps)
+        for kind, tokens, where in (("without", 0, None), ("with", world.token_questions, engine)):
+            watch = phases(experiment(world, steps, tokens), where, server)
+            spent[kind].append(watch.phases)
             found = watch.exchanges
-    without, kept = min(best["without"]), min(best["with"])
-    return {"without_s": without, "with_s": kept, "share": kept / without - 1}, found
+    least = {
+        kind: {
+            clock.name: fmean(min(getattr(each, clock.name) for each in phase) for phase in zip(*runs, strict=True))
+            for clock in fields(Spent)
+        }
+        for kind, runs in spent.items()
+    }
+    ratios = {name: least["with"][name] / least["without"][name] for name in least["with"]}
+    return least | {"with_over_without": ratios}, found
 
 
 def rewritten(exchanges: list[ExchangeRecorded], tokens: int | None) -> Iterator[ExchangeRecorded]:
@@ -125,16 +198,21 @@ def fill(engine: Engine, exchanges: list[ExchangeRecorded], number: int, tokens:
                rounds=1, steps_per_round=10**6, questions={}, parameters={})])  # fmt: skip
     before, began = size(engine), time.perf_counter()
     events = islice(rewritten(exchanges, tokens), number)
+    moments = [began]
     while batch := list(islice(events, LARGEST_BATCH)):
         with writing(engine) as session:
             ingest(session, run_id, claim.token, batch)
-    written = time.perf_counter() - began
+        moments.append(time.perf_counter())
+    written = moments[-1] - began
+    tenth = max(1, len(moments) // 10)
     kept = size(engine) - before
     began = time.perf_counter()
     while search_of(engine).update():
         pass
     return {
         "exchanges_per_s": number / written,
+        "first_tenth_per_s": tenth * LARGEST_BATCH / (moments[tenth] - began),
+        "last_tenth_per_s": tenth * LARGEST_BATCH / (moments[-1] - moments[-1 - tenth]),
         "mb_per_10000": kept / number * 10_000 / 1e6,
         "index_exchanges_per_s": number / (time.perf_counter() - began),
         "index_mb_per_10000": (index_size(engine) if engine.dialect.name == "sqlite" else size(engine) - before - kept) / number * 1e-2,
@@ -157,26 +235,29 @@ def index_size(engine: Engine) -> int:
 
 
 @contextmanager
-def database(kind: str) -> Iterator[Engine]:
-    """An empty one."""
+def database(kind: str) -> Iterator[tuple[Engine, Server]]:
+    """An empty one, and its processes beside this one."""
     with ExitStack() as stack:
         home = stack.enter_context(tempfile.TemporaryDirectory(prefix="opcod-record-"))
-        url = f"sqlite:///{home}/opcod.db"
+        url, server = f"sqlite:///{home}/opcod.db", list
         if kind == "postgresql":
-            url = f"postgresql+psycopg://opcod@/postgres?host={stack.enter_context(postgres_server())}"
+            folder = stack.enter_context(postgres_server())
+            url = f"postgresql+psycopg://opcod@/postgres?host={folder}"
+            server = psutil.Process(int(Path(folder, "data/postmaster.pid").read_text().split()[0])).children
         engine = make_engine(url)
         stack.callback(engine.dispose)
         migrate(engine)
-        yield engine
+        yield engine, server
 
 
-def measure(kind: str, *, pairs: int, steps: int, exchanges: int) -> dict[str, Any]:
-    with database(kind) as engine:
-        step, recorded = cost_of_a_step(engine, pairs=pairs, steps=steps)
+def measure(kind: str, world: World, *, pairs: int, steps: int, exchanges: int, keeps: Sequence[str]) -> dict[str, Any]:
+    with database(kind) as (engine, server):
+        step, recorded = cost_of_a_step(engine, server, world, pairs=pairs, steps=steps) if pairs else (None, [])
+    recorded = recorded or phases(experiment(world, steps, None), None).exchanges
     rows = {}
-    for name, tokens in KEEPS.items():
-        with database(kind) as engine:
-            rows[name] = fill(engine, recorded, exchanges, tokens)
+    for name in keeps:
+        with database(kind) as (engine, _):
+            rows[name] = fill(engine, recorded, exchanges, KEEPS[name])
     lengths = [one.exchange.rollout.tokens for one in recorded]
     return {"step": step, "rows": rows, "mean_rollout_tokens": sum(lengths) / len(lengths)}
 
@@ -184,16 +265,25 @@ def measure(kind: str, *, pairs: int, steps: int, exchanges: int) -> dict[str, A
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
-    parser.add_argument("--pairs", type=int, default=4, help="phases with and without the record")
+    parser.add_argument("--pairs", type=int, default=4, help="phases with and without the record; 0: only rows are written")
     parser.add_argument("--steps", type=int, default=5, help="steps of a phase")
-    parser.add_argument("--exchanges", type=int, default=10_000, help="to write into a database")
+    parser.add_argument("--exchanges", type=int, default=10_000, help="to write into a database; 0: only steps are made")
+    parser.add_argument("--keep", choices=[*KEEPS], help="whose tokens are written with them; each in turn if not given")
+    parser.add_argument("--model", help="folder of a student, or random; the demo's if not given")
+    parser.add_argument("--questions", type=int, default=World().questions, help="of a step")
+    parser.add_argument("--response-tokens", type=int, default=World().response_tokens, help="of a rollout, and of a feedback with --model")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     output = given.output or Path(__file__).parent / "results" / f"record-{given.database}.json"
-    found = measure(given.database, pairs=given.pairs, steps=given.steps, exchanges=given.exchanges)
+    keeps = [] if given.exchanges == 0 else [given.keep] if given.keep else [*KEEPS]
+    with tempfile.TemporaryDirectory() as folder:
+        model = make_tiny_model(Path(folder)) if given.model == "random" else given.model
+        world = World(model, given.questions, given.response_tokens)
+        found = measure(given.database, world, pairs=given.pairs, steps=given.steps, exchanges=given.exchanges, keeps=keeps)
+    asked = ("database", "pairs", "steps", "exchanges", "model", "questions", "response_tokens")
     report = {
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
-        "settings": {key: getattr(given, key) for key in ("database", "pairs", "steps", "exchanges")},
+        "settings": {key: getattr(given, key) for key in asked},
         **found,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
