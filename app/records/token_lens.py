@@ -19,7 +19,7 @@ from opcod.plain_text import storable
 from opcod.types import TokenLens
 
 LEVEL = 4
-"""Of deflate: more costs a training step time, and saves a hundredth."""
+"""Of deflate: more costs a training step time, and saves three hundredths of these bytes."""
 
 
 def pack(lens: TokenLens) -> bytes:

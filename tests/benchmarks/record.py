@@ -196,14 +196,14 @@ def fill(engine: Engine, exchanges: list[ExchangeRecorded], number: int, tokens:
     with writing(engine) as session:
         ingest(session, run_id, claim.token, [RunStarted(seq=1, students=["student1", "student2"], domains=["densities", "protons"],
                rounds=1, steps_per_round=10**6, questions={}, parameters={})])  # fmt: skip
-    before, began = size(engine), time.perf_counter()
+    before = size(engine)
     events = islice(rewritten(exchanges, tokens), number)
-    moments = [began]
+    moments = [time.perf_counter()]
     while batch := list(islice(events, LARGEST_BATCH)):
         with writing(engine) as session:
             ingest(session, run_id, claim.token, batch)
         moments.append(time.perf_counter())
-    written = moments[-1] - began
+    written = moments[-1] - moments[0]
     tenth = max(1, len(moments) // 10)
     kept = size(engine) - before
     began = time.perf_counter()
@@ -211,7 +211,7 @@ def fill(engine: Engine, exchanges: list[ExchangeRecorded], number: int, tokens:
         pass
     return {
         "exchanges_per_s": number / written,
-        "first_tenth_per_s": tenth * LARGEST_BATCH / (moments[tenth] - began),
+        "first_tenth_per_s": tenth * LARGEST_BATCH / (moments[tenth] - moments[0]),
         "last_tenth_per_s": tenth * LARGEST_BATCH / (moments[-1] - moments[-1 - tenth]),
         "mb_per_10000": kept / number * 10_000 / 1e6,
         "index_exchanges_per_s": number / (time.perf_counter() - began),
