@@ -300,7 +300,13 @@ class ComputeConfig(_Section):
     adapters: AdaptersConfig | None = _field(
         None, "LoRA adapters; empty: every weight is trained. Students of one model share its weights, and their tutors and teachers too."
     )
-    gpus: int = _field(1, "GPUs of the run.", ge=1, le=1)
+    gpus: int = _field(
+        1,
+        "GPUs that train a student together, one process each; where device is cpu, processes on the CPU. Each takes its share of a "
+        "step's questions and responses. Same result up to rounding; side_by_side: so many for each student, where there are as many.",
+        ge=1,
+        le=64,
+    )
     engine: Literal["auto", "transformers", "vllm"] = _field(
         "auto",
         "What samples the text: transformers, or vLLM within the process, on the GPU that trains, where a worker has it installed. "
@@ -361,12 +367,16 @@ class ExperimentConfig(_Section):
                 )
         if self.compute.gpu_memory_gib is not None and self.compute.device == "cpu":
             raise ValueError("compute.gpu_memory_gib: a run on the CPU needs no GPU; leave it empty or choose another compute.device")
+        if self.compute.gpus > 1 and ":" in self.compute.device:
+            raise ValueError(f"compute.gpus: compute.device names one GPU, {self.compute.device}, for {self.compute.gpus}; set it to cuda")
         if self.compute.engine == "vllm" and self.compute.device == "cpu":
             raise ValueError("compute.engine: vllm samples on a GPU; choose transformers or another compute.device")
         if self.compute.engine == "vllm" and self.generation.top_p < 1:
             raise ValueError(
                 "generation.top_p: vllm tells probabilities after the nucleus only, of no use for rollouts; take 1, or engine transformers"
             )
+        if self.compute.engine == "vllm" and self.compute.gpus > 1:
+            raise ValueError("compute.engine: vllm samples on one GPU; choose transformers for compute.gpus above 1")
         if self.compute.side_by_side and self.schedule.tutor_snapshot != "round_start":
             raise ValueError(
                 "compute.side_by_side: phases depend on each other with tutor_snapshot `latest`; use round_start or turn it off"

@@ -35,8 +35,18 @@ class Generation:
 class Engine(Protocol):
     """Samples from one model."""
 
-    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int, batch_size: int) -> list[list[Generation]]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        seed: int,
+        batch_size: int,
+        share: Sequence[int] | None = None,
+    ) -> list[list[Generation]]:
         """`params.n` responses to each prompt, in the prompts' order; equal seeds give equal responses.
+
+        With `share`, to the prompts in these places alone, in their order: the very ones that they would get among all.
 
         At most `batch_size` responses are generated together (but always all n of one prompt).
         """

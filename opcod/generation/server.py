@@ -56,15 +56,25 @@ class ServerEngine:
         self.transport, self.pause = transport, pause
         self.takes_ids = True
 
-    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int, batch_size: int) -> list[list[Generation]]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        seed: int,
+        batch_size: int,
+        share: Sequence[int] | None = None,
+    ) -> list[list[Generation]]:
         """See `opcod.generation.base.Engine`; at most `batch_size` requests are under way, and never more than `REQUESTS_AT_ONCE`.
 
         Raises:
             ServerError: the server cannot be reached, does not know the model, or cannot take a prompt.
         """
-        if not prompts:
+        if not (prompts if share is None else share):
             return []
-        jobs = [(prompt, (seed + number) % SEEDS) for number, prompt in enumerate(p for p in prompts for _ in range(params.n))]
+        places = range(len(prompts)) if share is None else share
+        numbers = [place * params.n + index for place in places for index in range(params.n)]
+        jobs = [(prompts[number // params.n], (seed + number) % SEEDS) for number in numbers]
         key = _key(self.server.url)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         with (

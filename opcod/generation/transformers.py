@@ -44,7 +44,15 @@ class TransformersEngine:
         """Responses for which memory sufficed, where it once did not."""
 
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int, batch_size: int) -> list[list[Generation]]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        seed: int,
+        batch_size: int,
+        share: Sequence[int] | None = None,
+    ) -> list[list[Generation]]:
         """See `opcod.generation.base.Engine`. Where memory does not suffice, responses under way are begun anew, half as many together.
 
         Raises:
@@ -53,7 +61,9 @@ class TransformersEngine:
         was_training = self.model.training
         self.model.train(False)
         room = min(max(1, batch_size // params.n) * params.n, self._fits.get(params, batch_size * params.n))
-        sampling = _Sampling(self.prefill, self.end_ids, prompts, params, seed, room)
+        places = range(len(prompts)) if share is None else share
+        streams = _streams(len(prompts), params, seed)[list(places)].flatten(0, 1)
+        sampling = _Sampling(self.prefill, self.end_ids, [prompts[place] for place in places], params, streams, room)
         try:
             made = sampling.run()
         finally:
@@ -61,6 +71,11 @@ class TransformersEngine:
         if sampling.room < room:
             self._fits[params] = sampling.room
         return [made[start : start + params.n] for start in range(0, len(made), params.n)]
+
+
+def _streams(prompts: int, params: SamplingParams, seed: int) -> Tensor:
+    """Random numbers of every response to every prompt, [prompts, n, max_new_tokens]."""
+    return torch.rand((prompts, params.n, params.max_new_tokens), generator=torch.Generator().manual_seed(seed))
 
 
 @dataclass(slots=True)
@@ -82,14 +97,13 @@ class _Sampling:
     """All responses to some prompts, at most `room` at a time. Response i belongs to prompt i // n."""
 
     def __init__(
-        self, prefill: Prefill, end_ids: Sequence[int], prompts: Sequence[Sequence[int]], params: SamplingParams, seed: int, room: int
+        self, prefill: Prefill, end_ids: Sequence[int], prompts: Sequence[Sequence[int]], params: SamplingParams, streams: Tensor, room: int
     ) -> None:
         self.prefill, self.params, self.room = prefill, params, room
         self.prompts = [tuple(prompt) for prompt in prompts]
         self.device = prefill.model.device
         self.responses = len(prompts) * params.n
-        random = torch.Generator().manual_seed(seed)
-        self.streams = torch.rand((self.responses, params.max_new_tokens), generator=random).to(self.device)
+        self.streams = streams.to(self.device)
         self.ends = torch.tensor(tuple(end_ids), device=self.device)
         self.sampled: list[tuple[Tensor, Tensor, Tensor]] = []
         """Step by step: responses [B], the next token of each, and its log-probability."""

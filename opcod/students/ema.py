@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from opcod.errors import CheckpointError
 from opcod.students.lora import copy_around_frozen
+from opcod.students.sharding import as_part, on_cpu
 
 
 class ExponentialAverage:
@@ -18,20 +19,21 @@ class ExponentialAverage:
     student's frozen weights and keeps its own buffers as they were. The average is kept in float32,
     since in bfloat16 a step of 5 % of a small difference would round to nothing.
 
-    Rate 0 leaves the teacher as it was; rate 1 makes it equal to the student after each update.
+    Rate 0 leaves the teacher as it was; rate 1 makes it equal to the student after each update. `shard` is told of the
+    teacher's model before its weights are looked at; the student's is sharded after it.
     """
 
-    def __init__(self, model: nn.Module, rate: float) -> None:
+    def __init__(self, model: nn.Module, rate: float, shard: Callable[[nn.Module], None] = lambda _: None) -> None:
         if not 0 <= rate <= 1:
             raise ValueError(f"rate must lie in [0, 1], not {rate}")
         self.rate = rate
         names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.model = copy_around_frozen(model)
-        own = {name: parameter for name, parameter in self.model.named_parameters() if name in names}
-        for parameter in own.values():
-            parameter.requires_grad_(False)
+        self.model.requires_grad_(False)
         self.model.eval()
-        self._weights: dict[str, Tensor] = {name: parameter.data for name, parameter in own.items()}
+        shard(self.model)
+        own = {name: parameter for name, parameter in self.model.named_parameters() if name in names}
+        self._weights: dict[str, Tensor] = {name: parameter.detach() for name, parameter in own.items()}
         self._average: dict[str, Tensor] = {
             name: weight if weight.dtype is torch.float32 else weight.float() for name, weight in self._weights.items()
         }
@@ -45,8 +47,8 @@ class ExponentialAverage:
         self._write()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The float32 averages by parameter name; copies, on the CPU."""
-        return {name: average.detach().to("cpu", copy=True) for name, average in self._average.items()}
+        """The float32 averages by parameter name; copies, as `on_cpu` makes them."""
+        return {name: on_cpu(average) for name, average in self._average.items()}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -62,7 +64,7 @@ class ExponentialAverage:
                 advice="Resume with the configuration that wrote it.",
             )
         for name, average in self._average.items():
-            average.copy_(state[name])
+            average.copy_(as_part(state[name], average))
         self._write()
 
     def _write(self) -> None:

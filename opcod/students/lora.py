@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from opcod.config import AdaptersConfig
 from opcod.errors import CheckpointError, ConfigError
+from opcod.students.sharding import as_part, on_cpu
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -61,8 +62,8 @@ def copy_around_frozen(model: Model) -> Model:
 
 
 def trainable_state(model: torch.nn.Module) -> dict[str, Tensor]:
-    """Copies of the trainable weights on the CPU: the adapters alone with LoRA, else everything."""
-    return {name: weight.detach().to("cpu", copy=True) for name, weight in model.named_parameters() if weight.requires_grad}
+    """Copies of the trainable weights on the CPU: the adapters alone with LoRA, else everything. See `on_cpu`."""
+    return {name: on_cpu(weight) for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 @torch.no_grad()
@@ -78,7 +79,7 @@ def load_trainable_state(model: torch.nn.Module, state: Mapping[str, Tensor]) ->
             "The checkpoint's weights belong to another model or other adapters.", advice="Resume with the configuration that wrote it."
         )
     for name, weight in weights.items():
-        weight.copy_(state[name])
+        weight.copy_(as_part(state[name], weight))
 
 
 def merged(model: PreTrainedModel) -> PreTrainedModel:

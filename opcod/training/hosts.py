@@ -1,7 +1,7 @@
-"""Where the students of a run live: all in this process, or each in one of its own.
+"""Where the students of a run live: all in this process, or each in one of its own, or in a team of processes.
 
-The trainer calls hosts by name and method and gets futures; which of the two it is makes no difference
-to the results, since every draw is seeded by student and step.
+The trainer calls hosts by name and method and gets futures; which of these it is makes no difference
+to the results (in a team, none beyond rounding), since every draw is seeded by student and step.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
@@ -23,10 +25,12 @@ from typing import Any
 import torch
 
 from opcod.config import ExperimentConfig
-from opcod.errors import KilledError
+from opcod.errors import KilledError, ResourceError
 from opcod.students.bases import Bases
+from opcod.students.loading import resolve_device
 from opcod.tasks.questions import DomainData
 from opcod.training.student_host import StudentHost
+from opcod.training.team import ALONE, PATIENCE, Place, ProcessTeam, Team
 
 Call = tuple[str, str, tuple[Any, ...]]
 """(student, method of `StudentHost`, arguments)."""
@@ -51,28 +55,47 @@ class Hosts(AbstractContextManager["Hosts"]):
 
 
 def open_hosts(config: ExperimentConfig, folder: Path, domains: Sequence[DomainData]) -> Hosts:
-    """Load all students, in as many processes as the configuration says."""
-    side_by_side = config.compute.side_by_side
-    threads = config.compute.threads or max(1, available_cores() // (len(config.students) if side_by_side else 1))
+    """Load all students, in as many processes as the configuration says.
 
-    def arguments(name: str, device: str) -> tuple[Any, ...]:
-        own = config.model_copy(update={"compute": config.compute.model_copy(update={"device": device})})
+    Raises:
+        ResourceError: it asks for more GPUs than there are.
+    """
+    compute = config.compute
+    devices = devices_of(config)
+    processes = compute.gpus * (len(devices) if compute.side_by_side else 1)
+    threads = compute.threads or max(1, available_cores() // processes)
+
+    def arguments(name: str, rank: int) -> HostArguments:
+        own = config.model_copy(update={"compute": compute.model_copy(update={"device": devices[name][rank]})})
         return own, name, folder, tuple(domains), threads
 
-    devices = devices_of(config)
-    if side_by_side:
-        return ProcessHosts({name: arguments(name, device) for name, device in devices.items()})
-    bases = Bases()
-    return LocalHosts({name: (*arguments(name, device), bases) for name, device in devices.items()})
+    if processes == 1:
+        return LocalHosts({name: arguments(name, 0) for name in devices})
+    groups = [[name] for name in devices] if compute.side_by_side else [[*devices]]
+    return ProcessHosts([[{name: arguments(name, rank) for name in group} for rank in range(compute.gpus)] for group in groups])
 
 
-def devices_of(config: ExperimentConfig) -> dict[str, str]:
-    """Student -> device: side by side, a GPU for each in their order where there are as many and none is named; else the configured one."""
+def devices_of(config: ExperimentConfig) -> dict[str, tuple[str, ...]]:
+    """Student -> the devices of the processes that train it: on the CPU, or one GPU, or the first `compute.gpus` of them.
+
+    Side by side, each student has GPUs of its own, in their order, where there are as many and none is named.
+
+    Raises:
+        ResourceError: there are fewer GPUs than one student asks for.
+    """
     names = [student.name for student in config.students]
-    device = config.compute.device
-    if config.compute.side_by_side and device in ("auto", "cuda") and torch.cuda.device_count() >= len(names):
-        return {name: f"cuda:{place}" for place, name in enumerate(names)}
-    return dict.fromkeys(names, device)
+    device, gpus, found = config.compute.device, config.compute.gpus, torch.cuda.device_count()
+    if gpus > 1 and device != "cpu" and found < gpus:
+        raise ResourceError(
+            f"The run asks for {gpus} GPUs: torch finds {found} on this machine.",
+            advice="Lower compute.gpus, or set compute.device to cpu for as many processes on the CPU.",
+            field="compute.gpus",
+        )
+    apart = config.compute.side_by_side and device in ("auto", "cuda") and found >= gpus * len(names)
+    if device == "cpu" or (gpus == 1 and not apart):
+        return dict.fromkeys(names, (device,) * gpus)
+    firsts = [place * gpus if apart else 0 for place in range(len(names))]
+    return {name: tuple(f"cuda:{first + rank}" for rank in range(gpus)) for name, first in zip(names, firsts, strict=True)}
 
 
 def available_cores() -> int:
@@ -80,11 +103,16 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class LocalHosts(Hosts):
-    """All students in this process; a call is done when it returns."""
+HostArguments = tuple[ExperimentConfig, str, Path, tuple[DomainData, ...], int]
+"""What `StudentHost` is made from, but for what it shares with others."""
 
-    def __init__(self, arguments: dict[str, tuple[Any, ...]]) -> None:
-        self.hosts = {name: StudentHost(*each) for name, each in arguments.items()}
+
+class LocalHosts(Hosts):
+    """All given students in this process; a call is done when it returns."""
+
+    def __init__(self, arguments: Mapping[str, HostArguments], team: Team = ALONE) -> None:
+        bases = Bases()
+        self.hosts = {name: StudentHost(*each, bases, team) for name, each in arguments.items()}
 
     def submit(self, student: str, method: str, arguments: tuple[Any, ...]) -> Future[Any]:
         future: Future[Any] = Future()
@@ -96,26 +124,76 @@ class LocalHosts(Hosts):
 
 
 class ProcessHosts(Hosts):
-    """One process a student."""
+    """Teams of processes; the students of a team live in each of its processes, and its first one's answers count.
 
-    def __init__(self, arguments: dict[str, tuple[Any, ...]]) -> None:
+    `teams` has for each team, and in it for each process, what its students' hosts are made from.
+    """
+
+    def __init__(self, teams: Sequence[Sequence[Mapping[str, HostArguments]]], patience: timedelta = PATIENCE) -> None:
         context = multiprocessing.get_context("spawn")
-        self.pools = {name: ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=_live_with_parent) for name in arguments}
+        self._meetings = tempfile.TemporaryDirectory(prefix="opcod-team-")
+        self._pools = [
+            [ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=_live_with_parent) for _ in team] for team in teams
+        ]
+        self._team_of = {name: pools for team, pools in zip(teams, self._pools, strict=True) for name in team[0]}
+        self._processes: set[int] = set()
         try:
             with _explained_deaths():
-                loading = [self.pools[name].submit(_load_host, each) for name, each in arguments.items()]
-                for future in loading:
-                    future.result()
-        except BaseException:
-            self.__exit__(None, None, None)
+                starting = [pool.submit(os.getpid) for pools in self._pools for pool in pools]
+                self._processes = {future.result() for future in starting}
+                loading = [
+                    _first_answer(
+                        [
+                            pool.submit(_load_hosts, each, rank, len(team), Path(self._meetings.name) / str(number), patience)
+                            for rank, (pool, each) in enumerate(zip(pools, team, strict=True))
+                        ]
+                    )
+                    for number, (pools, team) in enumerate(zip(self._pools, teams, strict=True))
+                ]
+                for loaded in loading:
+                    loaded.result()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
             raise
 
     def submit(self, student: str, method: str, arguments: tuple[Any, ...]) -> Future[Any]:
-        return self.pools[student].submit(_call_host, method, arguments)
+        return _first_answer([pool.submit(_call_host, student, method, arguments) for pool in self._team_of[student]])
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for pool in self.pools.values():
-            pool.shutdown(wait=True, cancel_futures=True)
+        if kind is not None:  # what failed in one process of a team, the others may wait for
+            for process in multiprocessing.active_children():
+                if process.pid in self._processes:
+                    process.kill()
+        for pools in self._pools:
+            for pool in pools:
+                pool.shutdown(wait=True, cancel_futures=True)
+        self._meetings.cleanup()
+
+
+def _first_answer(futures: Sequence[Future[Any]]) -> Future[Any]:
+    """The first process's answer, once all have one; or at once what goes wrong in any."""
+    if len(futures) == 1:
+        return futures[0]
+    answer: Future[Any] = Future()
+    lock = threading.Lock()
+    left = len(futures)
+
+    def take(future: Future[Any]) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            if answer.done():
+                return
+            if future.cancelled():
+                answer.cancel()
+            elif error := future.exception():
+                answer.set_exception(error)
+            elif not left:
+                answer.set_result(futures[0].result())
+
+    for future in futures:
+        future.add_done_callback(take)
+    return answer
 
 
 @contextmanager
@@ -130,7 +208,7 @@ def _explained_deaths() -> Iterator[None]:
         ) from None
 
 
-_host: StudentHost | None = None
+_hosts: LocalHosts | None = None
 
 
 def _live_with_parent() -> None:
@@ -143,10 +221,16 @@ def _live_with_parent() -> None:
         threading.Thread(target=lambda: (wait([sentinel]), os._exit(1)), daemon=True).start()
 
 
-def _load_host(arguments: tuple[Any, ...]) -> None:
-    global _host
-    _host = StudentHost(*arguments)
+def _load_hosts(arguments: Mapping[str, HostArguments], rank: int, size: int, meeting: Path, patience: timedelta) -> None:
+    global _hosts
+    team = ALONE
+    if size > 1:
+        config = next(iter(arguments.values()))[0]  # all students of a process are on its device
+        team = ProcessTeam(Place(rank, size, meeting, resolve_device(config.compute.device), patience))
+    _hosts = LocalHosts(arguments, team)
 
 
-def _call_host(method: str, arguments: tuple[Any, ...]) -> Any:
-    return getattr(_host, method)(*arguments)
+def _call_host(student: str, method: str, arguments: tuple[Any, ...]) -> Any:
+    assert _hosts is not None
+    (answer,) = _hosts.ask((student, method, arguments))
+    return answer

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from opcod.config import OptimizerConfig
 from opcod.errors import CheckpointError, NumericsError
+from opcod.students.sharding import as_part, complete, on_cpu
 
 
 class Optimizer:
@@ -48,7 +49,7 @@ class Optimizer:
             if master is not weight:
                 master.grad = None if weight.grad is None else weight.grad.float()
                 weight.grad = None
-        norm = float(nn.utils.clip_grad_norm_(list(self._masters.values()), self.config.gradient_clip))
+        norm = float(complete(nn.utils.clip_grad_norm_(list(self._masters.values()), self.config.gradient_clip)))
         if not torch.isfinite(torch.tensor(norm)):
             raise NumericsError(
                 f"The gradient is not finite ({norm}) at update {self.updates + 1}.",
@@ -66,13 +67,13 @@ class Optimizer:
         return norm
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Moments, step counts and (for bfloat16 weights) masters as plain tensors, ready for safetensors."""
+        """Moments, step counts and (for bfloat16 weights) masters as plain tensors, ready for safetensors. See `on_cpu`."""
         state = {"updates": torch.tensor(self.updates)}
         for name, master in self._masters.items():
             for key, value in self._adamw.state.get(master, {}).items():
-                state[f"{key}/{name}"] = value.detach().to("cpu", copy=True)
+                state[f"{key}/{name}"] = on_cpu(value)
             if master is not self._weights[name]:
-                state[f"master/{name}"] = master.detach().to("cpu", copy=True)
+                state[f"master/{name}"] = on_cpu(master)
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -95,8 +96,8 @@ class Optimizer:
             saved_master = moments.pop("master", None)
             if saved_master is not None:
                 with torch.no_grad():
-                    master.copy_(saved_master)
+                    master.copy_(as_part(saved_master, master))
             if moments:
                 self._adamw.state[master] = {
-                    key: value.clone() if key == "step" else value.to(master.device, copy=True) for key, value in moments.items()
+                    key: value.clone() if key == "step" else as_part(value, master).clone() for key, value in moments.items()
                 }

@@ -27,7 +27,7 @@ from opcod.training.sampler import batch_questions
 from opcod.training.samples import Sample, token_lens
 from opcod.training.step_metrics import StepFacts, step_metrics
 from opcod.training.update import Learner, ScoredResponse, UpdateReport, distill, reinforce, sampled_log_probs
-from opcod.types import BreakRescue, Exchange, GateDecision, Question, Scores
+from opcod.types import BreakRescue, Exchange, GateDecision, Question, Rollout, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def run_step(tutee: Tutee, tutoring: Tutoring, *, round: int, step: int, measure
         NumericsError: a loss or gradient is not finite.
         ResourceError: memory ran out.
     """
-    torch.manual_seed(tutee.seed("dropout", step))
+    torch.manual_seed(tutee.seed("dropout", step) + tutee.learner.team.rank)
     with measured("step") as measure:
         with part("rollout"):
             groups = roll_out(tutee, step)
@@ -109,14 +109,22 @@ def roll_out(tutee: Tutee, step: int) -> list[list[Sample]]:
     params = SamplingParams(generation.max_response_tokens, generation.temperature, generation.top_p, generation.rollouts)
     prompts = [tutee.policy.question_prompt(question) for question in questions]
     answers = tutee.policy.respond(prompts, params, seed=tutee.seed("rollout", step))
-    with part("verify"):
+
+    def verify(groups: Sequence[int]) -> list[list[Rollout]]:
         return [
             [
-                Sample(question, group, prompt, response, verified(tutee.verifiers[question.domain], question, index, response))
-                for index, response in enumerate(responses)
+                verified(tutee.verifiers[questions[group].domain], questions[group], index, response)
+                for index, response in enumerate(answers[group])
             ]
-            for group, (question, prompt, responses) in enumerate(zip(questions, prompts, answers, strict=True))
+            for group in groups
         ]
+
+    with part("verify"):  # a verifier may run out of time: each response is judged once, not by every process for itself
+        rollouts = tutee.learner.team.spread([sum(len(one.text) for one in group) for group in answers], verify)
+    return [
+        [Sample(question, group, prompt, response, rollout) for response, rollout in zip(responses, judged, strict=True)]
+        for group, (question, prompt, responses, judged) in enumerate(zip(questions, prompts, answers, rollouts, strict=True))
+    ]
 
 
 def ask_tutors(tutee: Tutee, tutoring: Tutoring, samples: Sequence[Sample], step: int) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from opcod.config import ExperimentConfig, StudentConfig
 from opcod.errors import DataError, ModelError
 from opcod.evaluation.accuracy import evaluate, evaluation_params
+from opcod.generation.base import Engine
 from opcod.generation.policy import Policy
 from opcod.generation.server import ServerEngine
 from opcod.generation.tutoring import Tutor
@@ -34,6 +35,7 @@ from opcod.training.manifest import StudentState
 from opcod.training.optimizer import Optimizer
 from opcod.training.sampler import balanced_subset
 from opcod.training.step import StepRecord, Tutee, Tutoring, run_step
+from opcod.training.team import ALONE, Team, TeamEngine
 from opcod.training.update import Learner
 from opcod.types import Evaluation, GateDecision, Question, Scores, Split
 
@@ -47,10 +49,20 @@ class StudentFacts:
 
 
 class StudentHost:
-    """Holds a student, its self-teacher and its optimiser. `bases` are what it shares with the other hosts of its process."""
+    """Holds a student, its self-teacher and its optimiser. `bases` are what it shares with the other hosts of its process.
+
+    In a team each process has such a host, and all must make the same calls; only the first writes, and only its answers count.
+    """
 
     def __init__(
-        self, config: ExperimentConfig, name: str, folder: Path, domains: Sequence[DomainData], threads: int, bases: Bases | None = None
+        self,
+        config: ExperimentConfig,
+        name: str,
+        folder: Path,
+        domains: Sequence[DomainData],
+        threads: int,
+        bases: Bases | None = None,
+        team: Team = ALONE,
     ) -> None:
         torch.set_num_threads(threads)
         if (device := resolve_device(config.compute.device)).type == "cuda":
@@ -61,10 +73,12 @@ class StudentHost:
         self.folder = folder
         self.domains = {domain.name: domain for domain in domains}
         self.verifiers = {domain.name: make_verifier(domain.verifier) for domain in config.domains}
+        self.team = team
         self.student = self._load(name)
-        self.policy = Policy(self.student, batch_size=config.generation.batch_size, engine=self._vllm(self.student))
         distils = config.method.algorithm != "grpo"
-        self.teacher = ExponentialAverage(self.student.model, config.method.teacher.ema_rate) if distils else None
+        self.teacher = ExponentialAverage(self.student.model, config.method.teacher.ema_rate, team.shard) if distils else None
+        team.shard(self.student.model)
+        self.policy = self._policy(self.student, config.generation.batch_size, self._vllm(self.student))
         self.optimizer = Optimizer(self.student.model, config.optimizer)
         self.steps = 0
         self.tutoring = Tutoring()
@@ -85,7 +99,7 @@ class StudentHost:
     def evaluate(self, round: int, split: Split) -> list[Evaluation]:
         """The student as it is, on every domain's questions of a split, with the evaluation sampler."""
         engine = self._server(self.name, self.student, self.steps)
-        policy = Policy(self.student, batch_size=self.policy.batch_size, engine=engine) if engine else self.policy
+        policy = self._policy(self.student, self.policy.batch_size, engine) if engine else self.policy
         params = evaluation_params(self.config.evaluation, self.config.generation)
         return [
             evaluate(
@@ -104,12 +118,15 @@ class StudentHost:
     def freeze_tutor(self) -> None:
         """Write the weights as they are, for peers that this student will tutor."""
         path = tutor_path(self.folder, self.name, self.steps)
-        if not path.exists():
+        if path.exists():
+            return
+        weights = trainable_state(self.student.model)
+        if self.team.rank == 0:
             with explained_disk_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 partial = path.with_suffix(".partial")
                 try:
-                    save_file(trainable_state(self.student.model), partial)
+                    save_file(weights, partial)
                     partial.replace(path)
                 finally:
                     partial.unlink(missing_ok=True)
@@ -131,6 +148,7 @@ class StudentHost:
             self.optimizer,
             pad_id if isinstance(pad_id, int) else 0,
             self.config.compute.micro_batch_tokens,
+            self.team,
         )
         tutee = Tutee(self.name, self.config, self.policy, learner, training, self.verifiers)
         record = run_step(tutee, self.tutoring, round=round, step=step, measure_breaks=measure_breaks)
@@ -143,12 +161,12 @@ class StudentHost:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def save(self) -> StudentState:
-        """Weights, self-teacher, and optimiser as a state on disk."""
+    def save(self) -> StudentState | None:
+        """Weights, self-teacher, and optimiser as a state on disk, whatever the number of processes; None where another writes it."""
         tensors = {"weights": trainable_state(self.student.model), "optimizer": self.optimizer.state_dict()}
         if self.teacher is not None:
             tensors["teacher"] = self.teacher.state_dict()
-        return save_state(self.folder, self.name, self.steps, tensors)
+        return save_state(self.folder, self.name, self.steps, tensors) if self.team.rank == 0 else None
 
     def load(self, state: StudentState) -> None:
         """Go on from a saved state."""
@@ -162,7 +180,14 @@ class StudentHost:
     def export(self) -> str:
         """Write the student as a Hugging Face folder; returns its path relative to the run's folder."""
         relative = f"exports/{self.name}"
-        export_student(self.student, self.folder / relative)
+        student = self.student
+        if self.team.size > 1:
+            weights = trainable_state(student.model)
+            if self.team.rank > 0:
+                return relative
+            student = self._load(self.name)
+            load_trainable_state(student.model, weights)
+        export_student(student, self.folder / relative)
         return relative
 
     def _load(self, name: str) -> Student:
@@ -182,8 +207,15 @@ class StudentHost:
         peer = self._load(name)
         load_trainable_state(peer.model, load_file(tutor_path(self.folder, name, steps)))
         peer.model.requires_grad_(False)
+        self.team.shard(peer.model)
         engine = self._server(name, peer, steps) or self._vllm(peer)
-        return Policy(peer, batch_size=self.config.method.feedback.batch_size, engine=engine)
+        return self._policy(peer, self.config.method.feedback.batch_size, engine)
+
+    def _policy(self, student: Student, batch_size: int, engine: Engine | None = None) -> Policy:
+        policy = Policy(student, batch_size=batch_size, engine=engine)
+        if self.team.size > 1:
+            policy.engine = TeamEngine(policy.engine, self.team, student.model)
+        return policy
 
     def _vllm(self, student: Student) -> VllmEngine | None:
         """What samples for a student or tutor in place of its own weights' forward, where the configuration says so."""

@@ -26,6 +26,7 @@ from opcod.errors import NumericsError, ResourceError
 from opcod.stopwatch import part
 from opcod.students.ema import ExponentialAverage
 from opcod.training.optimizer import Optimizer
+from opcod.training.team import ALONE, Team, even_shares
 
 logger = logging.getLogger(__name__)
 
@@ -71,17 +72,21 @@ class UpdateReport:
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """What an update touches: the student, its moving average, its optimiser."""
+    """What an update touches: the student, its moving average, its optimiser; and who shares the work."""
 
     model: PreTrainedModel
     teacher: ExponentialAverage | None
     optimizer: Optimizer
     pad_id: int
     micro_batch_tokens: int
+    team: Team = ALONE
 
 
 MicroLoss = Callable[[list[int]], tuple[Tensor, Tensor, Tensor]]
 """Rows of the batch -> values with gradient, entropies and weights, each [N] of their response tokens, row after row."""
+
+_Learnt = tuple[float, dict[int, TokenStatistics]]
+"""A loss, and what was seen of the rows of the batch that it is of."""
 
 
 def distill(learner: Learner, batch: Sequence[ScoredResponse], loss: LossConfig, *, temperature: float) -> UpdateReport:
@@ -117,7 +122,8 @@ def distill(learner: Learner, batch: Sequence[ScoredResponse], loss: LossConfig,
         return scores.divergence, scores.entropy, weights
 
     passes = [[one.prompt for one in batch], [one.teacher_prompt or () for one in batch]]
-    return replace(_update(learner, batch, micro, passes, how=loss.aggregation), views=views)
+    report = _update(learner, batch, micro, passes, how=loss.aggregation)
+    return replace(report, views={row: view for seen in learner.team.gather(views) for row, view in seen.items()})
 
 
 def reinforce(
@@ -150,16 +156,20 @@ def reinforce(
 @torch.no_grad()
 def sampled_log_probs(learner: Learner, batch: Sequence[ScoredResponse], *, temperature: float) -> list[list[float]]:
     """Each response's token log-probabilities under the student as it is, by the training forward."""
-    found: list[list[float]] = [[] for _ in batch]
     prompts, responses = [one.prompt for one in batch], [one.response for one in batch]
     learner.model.train(False)
-    for rows in micro_batches(learner.model, [prompts], responses, max_tokens=learner.micro_batch_tokens):
-        chosen = [responses[row] for row in rows]
-        readout = response_readout(learner.model, [prompts[row] for row in rows], chosen, pad_id=learner.pad_id)
-        log_probs, _ = score_sampled(readout, _joined(chosen, learner), temperature=temperature)
-        for row, response in zip(rows, log_probs.split([len(one) for one in chosen]), strict=True):
-            found[row] = response.tolist()
-    return found
+
+    def score(share: list[int]) -> list[list[float]]:
+        found: dict[int, list[float]] = {}
+        for rows in _micro_batches(learner, share, [prompts], responses, limit=learner.micro_batch_tokens):
+            chosen = [responses[row] for row in rows]
+            readout = response_readout(learner.model, [prompts[row] for row in rows], chosen, pad_id=learner.pad_id)
+            log_probs, _ = score_sampled(readout, _joined(chosen, learner), temperature=temperature)
+            found |= {row: one.tolist() for row, one in zip(rows, log_probs.split([len(one) for one in chosen]), strict=True)}
+        return [found[row] for row in share]
+
+    with learner.team.whole(learner.model):
+        return learner.team.spread(_sizes([prompts], responses), score)
 
 
 def _update(
@@ -173,29 +183,55 @@ def _update(
 ) -> UpdateReport:
     if not batch:
         raise ValueError("an update needs at least one response")
-    limit = learner.micro_batch_tokens
+    limit, team = learner.micro_batch_tokens, learner.team
     responses = [one.response for one in batch]
-    found: tuple[float, tuple[TokenStatistics, ...]] | None = None
+    share = even_shares(_sizes(passes, responses), team.size)[team.rank]
+    teacher = learner.teacher.model if learner.teacher else None
+    found: list[_Learnt] | None = None
     learner.model.train()
     try:
         while found is None:
-            groups = micro_batches(learner.model, passes, responses, max_tokens=limit)
-            try:
-                found = _gradients(learner, batch, micro, groups, how=how, weighted=weighted)
-            except torch.OutOfMemoryError:
-                learner.model.zero_grad(set_to_none=True)  # the loss is a sum over micro-batches: smaller ones have the same
-                limit = _half([computed_tokens(learner.model, rows, passes, responses) for rows in groups if len(rows) > 1])
+            own: _Learnt | None = None
+            with team.whole(learner.model, teacher):
+                groups = _micro_batches(learner, share, passes, responses, limit=limit)
+                try:
+                    own = _gradients(learner, batch, micro, groups, how=how, weighted=weighted)
+                except torch.OutOfMemoryError:
+                    limit = _half([computed_tokens(learner.model, rows, passes, responses) for rows in groups if len(rows) > 1])
+                done = [one for one in team.gather(own) if one is not None]
+                if len(done) == team.size:
+                    found = done
+                    team.sum_gradients(learner.model, learner.pad_id)
+                else:
+                    learner.model.zero_grad(set_to_none=True)  # the loss is a sum over micro-batches: smaller ones have the same
             if found is None and torch.cuda.is_available():
                 torch.cuda.empty_cache()  # outside of the handler, which keeps what filled the memory
     finally:
         learner.model.train(False)
-    total, statistics = found
+    total = sum(loss for loss, _ in found)
+    by_row = {row: statistics for _, rows in found for row, statistics in rows.items()}
     rate = learner.optimizer.learning_rate
     with part("optimizer"):
         norm = learner.optimizer.step()
         if learner.teacher is not None:
             learner.teacher.update(learner.model)  # after the optimiser's step (method section 10)
-    return UpdateReport(total, norm, rate, statistics)
+    return UpdateReport(total, norm, rate, tuple(by_row[row] for row in range(len(batch))))
+
+
+def _sizes(passes: Sequence[Prompts], responses: Sequence[Sequence[int]]) -> list[int]:
+    """Tokens of each row in all its passes."""
+    return [sum(len(prompts[row]) + len(response) for prompts in passes) for row, response in enumerate(responses)]
+
+
+def _micro_batches(
+    learner: Learner, share: Sequence[int], passes: Sequence[Prompts], responses: Sequence[Sequence[int]], *, limit: int
+) -> list[list[int]]:
+    """The rows of a share, in groups that compute at most `limit` tokens."""
+    if not share:
+        return []
+    own = [[prompts[row] for row in share] for prompts in passes]
+    groups = micro_batches(learner.model, own, [responses[row] for row in share], max_tokens=limit)
+    return [[share[place] for place in group] for group in groups]
 
 
 def _gradients(
@@ -206,10 +242,10 @@ def _gradients(
     *,
     how: Literal["token_mean", "sequence_mean"],
     weighted: bool,
-) -> tuple[float, tuple[TokenStatistics, ...]]:
-    """The batch's loss, its gradient left in the weights, and each response's statistics."""
+) -> _Learnt:
+    """The groups' part of the batch's loss, its gradient left in the weights."""
     tokens = sum(len(one.response) for one in batch)
-    statistics: list[TokenStatistics | None] = [None] * len(batch)
+    statistics: dict[int, TokenStatistics] = {}
     total = 0.0
     for rows in groups:
         values, entropy, weights = micro(rows)
@@ -222,7 +258,7 @@ def _gradients(
         columns = [each.detach().tolist() for each in (values, entropy, weights)]
         for row, end, length in zip(rows, accumulate(lengths), lengths, strict=True):
             statistics[row] = TokenStatistics(*(tuple(column[end - length : end]) for column in columns))
-    return total, tuple(one for one in statistics if one is not None)
+    return total, statistics
 
 
 def _half(sizes: Sequence[int]) -> int:
