@@ -120,6 +120,7 @@ class NeedsShape(Shape):
 
     device: Literal["gpu", "cpu"] | None = Field(description="Label of a worker; null: any will do.")
     memory_gib: float | None = Field(description="Least memory of the GPU.")
+    gpus: int | None = Field(description="Least number of GPUs; null: one will do, if it needs any.")
 
 
 class Run(Shape):
@@ -778,7 +779,8 @@ class Worker(Shape):
     pid: int = Field(description="Its process there.")
     device: str = Field(description="What it trains on.")
     labels: list[str] = Field(description="What it serves: `gpu`, `cpu`.")
-    memory_gib: float | None = Field(description="Of its GPU.")
+    memory_gib: float | None = Field(description="Of its GPU; of several, the least.")
+    gpus: int = Field(description="How many GPUs it has.")
     run_id: int | None = Field(description="The run it works on.")
     started_at: datetime = Field(description="When the process started.")
     seen_at: datetime = Field(description="When it last spoke.")

@@ -72,6 +72,8 @@ class RunRow(SQLModel, table=True):
     """`gpu` or `cpu`: it waits for a worker with that label. None: any will do."""
     needs_memory_gib: float | None = None
     """It waits for a GPU with at least so much memory."""
+    needs_gpus: int | None = None
+    """It waits for a worker with at least so many GPUs. None: one will do, if it needs any."""
     rung_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When workers were last told of it."""
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -571,7 +573,8 @@ class WorkerRow(SQLModel, table=True):
     labels: list[str] = Field(default_factory=list, sa_type=JSON, sa_column_kwargs={"server_default": "[]"})
     """What it serves: `gpu`, `cpu`."""
     memory_gib: float | None = None
-    """Of its GPU."""
+    """Of its GPU; of several, the least."""
+    gpus: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     run_id: int | None = Field(default=None, foreign_key="runs.id")
     started_at: datetime = Field(sa_type=UtcDateTime)
     seen_at: datetime = Field(sa_type=UtcDateTime)

@@ -42,7 +42,7 @@ def main() -> int:
         prog="opcod worker",
         description="Takes queued runs and trains them, one at a time. Settings come from the environment: OPCOD_HOME, OPCOD_DATABASE_URL, "
         "OPCOD_BROKER_URL, OPCOD_LEASE_SECONDS, OPCOD_DRAIN_SECONDS, "
-        "OPCOD_WORKER_LABELS. One worker a GPU: name it in CUDA_VISIBLE_DEVICES.",
+        "OPCOD_WORKER_LABELS. A worker takes runs for as many GPUs as CUDA_VISIBLE_DEVICES names; give no GPU to two workers.",
     ).parse_args()
     setup_logging.connect(lambda **_: None, weak=False)  # Celery leaves logging as it is
     try:

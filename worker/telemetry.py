@@ -25,7 +25,7 @@ class Device:
 
 
 def find_device(labels: str = "") -> Device:
-    """The first visible GPU with its memory, or the CPU. `labels`, separated by commas, replace what it would offer by itself."""
+    """The visible GPUs, or the CPU. `labels`, separated by commas, replace what it would offer by itself."""
     found = _gpu() or _cpu()
     own = tuple(label.strip().lower() for label in labels.split(",") if label.strip())
     return Device(found.name, replace(found.offer, labels=own)) if own else found
@@ -36,20 +36,22 @@ def _gpu() -> Device | None:
     program = shutil.which("nvidia-smi")
     if program is None or visible == "":
         return None
-    first = ["--id", visible.split(",")[0]] if visible else []
+    chosen = ["--id", visible] if visible else []
     try:
         answer = subprocess.run(
-            [program, *first, "--query-gpu=uuid,memory.total,name", "--format=csv,noheader,nounits"],
+            [program, *chosen, "--query-gpu=uuid,memory.total,name", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             timeout=10,
             check=True,
         )
-        uuid, mebibytes, name = answer.stdout.splitlines()[0].split(",", 2)
-        gibibytes = int(mebibytes) / 1024
+        rows = [line.split(",", 2) for line in answer.stdout.splitlines()]
+        uuids = ",".join(sorted(uuid.strip() for uuid, _, _ in rows))
+        gibibytes = min(int(mebibytes) for _, mebibytes, _ in rows) / 1024
+        name = rows[0][2].strip()
     except (OSError, subprocess.SubprocessError, IndexError, ValueError):
         return None
-    return Device(f"{name.strip()}, {gibibytes:.0f} GiB", Offer((GPU, CPU), round(gibibytes, 1), uuid.strip()))
+    return Device(f"{name}, {gibibytes:.0f} GiB", Offer((GPU, CPU), round(gibibytes, 1), uuids, len(rows)))
 
 
 def _cpu() -> Device:

@@ -113,6 +113,7 @@ OF_SHAPES: Mapping[str, Any] = {
     "Run.priority": 0,
     "NeedsShape.device": None,
     "NeedsShape.memory_gib": None,
+    "NeedsShape.gpus": None,
     "RunStudent.name": "student1",
     "RunStudent.steps": 27,
     "Progress.steps": 120,

@@ -72,7 +72,15 @@ def of_run(session: Session, run: RunRow) -> shapes.RunEstimate:
 def expected_device(session: Session, config: ExperimentConfig) -> str:
     """The name of the device that the experiment would be trained on: a living worker's that fits, else the last one used."""
     needs = queueing.needs_of(config.model_dump(mode="json"))
-    wanted = RunRow(experiment_id=0, name="", folder="", status="queued", needs_device=needs.device, needs_memory_gib=needs.memory_gib)
+    wanted = RunRow(
+        experiment_id=0,
+        name="",
+        folder="",
+        status="queued",
+        needs_device=needs.device,
+        needs_memory_gib=needs.memory_gib,
+        needs_gpus=needs.gpus,
+    )
     for worker in alive(session):
         if queueing.fits(worker, wanted):
             return _device(worker.device, worker.name, config)

@@ -33,9 +33,10 @@ class Offer:
 
     labels: tuple[str, ...] = (CPU,)
     memory_gib: float | None = None
-    """Of its GPU."""
+    """Of its GPU; of several, the least."""
     device_key: str | None = None
-    """Names the GPU: no two attempts hold one at once. None for a CPU, which is shared."""
+    """Names its GPUs, with commas between them: no two attempts hold one at once. None for a CPU, which is shared."""
+    gpus: int = 0
 
 
 PLAIN_CPU = Offer()
@@ -47,33 +48,47 @@ class Needs:
 
     device: str | None = None
     memory_gib: float | None = None
+    gpus: int | None = None
+    """None: one will do, if it needs any."""
 
     def __str__(self) -> str:
+        if self.gpus is not None:
+            return f"{self.gpus} GPUs{f' with {self.memory_gib:g} GiB each' if self.memory_gib is not None else ''}"
         if self.memory_gib is not None:
             return f"a GPU with {self.memory_gib:g} GiB"
         return {GPU: "a GPU", CPU: "a CPU worker"}.get(self.device or "", "any worker")
 
 
 def needs_of(config: Mapping[str, Any]) -> Needs:
-    """What an experiment's configuration asks for. `auto` takes whatever the worker has."""
+    """What an experiment's configuration asks for. `auto` takes whatever the worker has, but several GPUs where it asks for them."""
     compute = ExperimentConfig.model_validate(config).compute
-    memory = compute.gpu_memory_gib
-    if memory is not None or compute.device.startswith("cuda"):
-        return Needs(GPU, memory)
+    memory, several = compute.gpu_memory_gib, compute.gpus > 1
+    if memory is not None or compute.device.startswith("cuda") or (several and compute.device != "cpu"):
+        return Needs(GPU, memory, compute.gpus if several else None)
     return Needs(CPU if compute.device == "cpu" else None)
+
+
+def needs_of_run(run: RunRow) -> Needs:
+    """What a stored run waits for."""
+    return Needs(run.needs_device, run.needs_memory_gib, run.needs_gpus)
 
 
 def fits(worker: WorkerRow, run: RunRow) -> bool:
     """Whether `worker` could take `run`."""
     if run.needs_device is not None and run.needs_device not in worker.labels:
         return False
+    if run.needs_gpus is not None and worker.gpus < run.needs_gpus:
+        return False
     return run.needs_memory_gib is None or (worker.memory_gib or 0.0) >= run.needs_memory_gib
 
 
 def takeable(offer: Offer, table: type[RunRow | JobRow] = RunRow) -> Sequence[ColumnElement[bool]]:
-    """`fits` as conditions on runs or jobs, for a worker with `offer`."""
+    """`fits` as conditions on runs or jobs, for a worker with `offer`. A job works on one GPU at the most."""
     device, memory = col(table.needs_device), col(table.needs_memory_gib)
-    return or_(device.is_(None), device.in_(offer.labels)), or_(memory.is_(None), memory <= (offer.memory_gib or 0.0))
+    found = [or_(device.is_(None), device.in_(offer.labels)), or_(memory.is_(None), memory <= (offer.memory_gib or 0.0))]
+    if issubclass(table, RunRow):
+        found.append(or_(col(table.needs_gpus).is_(None), col(table.needs_gpus) <= offer.gpus))
+    return found
 
 
 def waiting() -> SelectOfScalar[RunRow]:

@@ -137,6 +137,7 @@ def create_run(
         turn=queueing.next_turn(session, actor, HELD),
         needs_device=needs.device,
         needs_memory_gib=needs.memory_gib,
+        needs_gpus=needs.gpus,
     )
     session.add(run)
     session.flush()
@@ -517,8 +518,12 @@ def _takeable(session: Session, offer: Offer) -> SelectOfScalar[int | None]:
 
 
 def _device_held(session: Session, device_key: str) -> bool:
-    held = select(col(AttemptRow.id)).where(col(AttemptRow.device_key) == device_key, col(AttemptRow.ended_at).is_(None))
-    return session.exec(held.limit(1)).first() is not None
+    """Whether an attempt holds one of the GPUs."""
+    held = session.exec(
+        select(col(AttemptRow.device_key)).where(col(AttemptRow.device_key).is_not(None), col(AttemptRow.ended_at).is_(None))
+    )
+    own = set(device_key.split(","))
+    return any(own & set((key or "").split(",")) for key in held)
 
 
 def _fruitless(session: Session, run_id: int) -> bool:

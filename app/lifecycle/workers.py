@@ -26,7 +26,7 @@ def heartbeat(
     elif worker.pid != pid:
         worker.started_at = moment
     worker.host, worker.pid, worker.device, worker.run_id, worker.seen_at = host, pid, device, run_id, moment
-    worker.labels, worker.memory_gib = list(offer.labels), offer.memory_gib
+    worker.labels, worker.memory_gib, worker.gpus = list(offer.labels), offer.memory_gib, offer.gpus
 
 
 def farewell(session: Session, name: str) -> None:

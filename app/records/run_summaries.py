@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 from app import shapes
 from app.artefacts.usage import Usage, usage
 from app.experiments.remembered import experiments
-from app.lifecycle.queueing import ORDER, Needs, fits
+from app.lifecycle.queueing import ORDER, fits, needs_of_run
 from app.lifecycle.statuses import RunStatus
 from app.lifecycle.workers import alive
 from app.records.ended import Ends, remembered
@@ -126,7 +126,7 @@ def _waiting_for(row: RunRow, workers: Sequence[WorkerRow], used: Usage | None) 
         return None
     if not workers:
         return "No worker is connected."
-    return f"No connected worker has {Needs(row.needs_device, row.needs_memory_gib)}."
+    return f"No connected worker has {needs_of_run(row)}."
 
 
 def _run(
@@ -166,7 +166,7 @@ def _run(
         waiting_for=waiting_for,
         size_bytes=row.size_bytes,
         priority=row.priority,
-        needs=shapes.NeedsShape(device=row.needs_device, memory_gib=row.needs_memory_gib),
+        needs=shapes.NeedsShape(device=row.needs_device, memory_gib=row.needs_memory_gib, gpus=row.needs_gpus),
         copied_from=row.copied_from,
         retried_as=row.retried_as,
         sweep_id=sweep_id,

@@ -85,7 +85,7 @@ def queue_page(session: Session, *, refused: Conflict | None = None) -> QueuePag
     lines = tuple(
         WaitingLine(
             run=runs[row.id or 0],
-            needs=str(queueing.Needs(row.needs_device, row.needs_memory_gib)),
+            needs=str(queueing.needs_of_run(row)),
             since=row.queued_at or row.created_at,
             first=place == 0,
             last=place == len(waiting) - 1,

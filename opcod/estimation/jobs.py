@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from opcod.config import ExperimentConfig
@@ -47,15 +47,25 @@ def step_jobs(config: ExperimentConfig, shape: ModelShape, one: Behaviour) -> St
 
 
 def step_features(config: ExperimentConfig, shape: ModelShape, tutor: ModelShape, one: Behaviour) -> dict[str, Features]:
-    """Features of each part of a step, `again` spread over the steps of its phase."""
-    jobs = step_jobs(config, shape, one)
-    again = sampling_features(shape, jobs.again)
+    """Features of each part of a step, of one GPU's share; `again` spread over the steps of its phase."""
+    jobs, gpus = step_jobs(config, shape, one), sharing(config)
+    again = sampling_features(shape, _share(jobs.again, gpus))
+    update = replace(jobs.update, responses=jobs.update.responses / gpus)
     return {
-        "rollout": sampling_features(shape, jobs.rollout),
-        "feedback": sampling_features(tutor, jobs.feedback),
+        "rollout": sampling_features(shape, _share(jobs.rollout, gpus)),
+        "feedback": sampling_features(tutor, _share(jobs.feedback, gpus)),
         "break_rescue": tuple(value / config.schedule.steps_per_round for value in again),
-        "update": update_features(shape, jobs.update),
+        "update": update_features(shape, update),
     }
+
+
+def sharing(config: ExperimentConfig) -> int:
+    """Devices that share a student's work. Processes on a CPU share its cores, which gains nothing."""
+    return 1 if config.compute.device == "cpu" else config.compute.gpus
+
+
+def _share(job: Sampling, gpus: int) -> Sampling:
+    return replace(job, prompts=job.prompts / gpus)
 
 
 def evaluation_job(config: ExperimentConfig, questions: float, one: Behaviour) -> Sampling:
@@ -67,7 +77,8 @@ def evaluation_features(config: ExperimentConfig, questions: int, shapes: list[M
     """One scoring of every student on every domain: of one student where they work side by side, of all together else."""
     domains = len(config.domains)
     each = [
-        sampling_features(shape, evaluation_job(config, questions / domains, one)) for shape, one in zip(shapes, behaviours, strict=True)
+        sampling_features(shape, _share(evaluation_job(config, questions / domains, one), sharing(config)))
+        for shape, one in zip(shapes, behaviours, strict=True)
     ]
     lanes = len(each) if config.compute.side_by_side else 1
     return tuple(domains * sum(column) / lanes for column in zip(*each, strict=True))

@@ -30,12 +30,14 @@ class ProcessMemory(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     students: list[str]
+    gpus: int = 1
+    """So many processes hold as much, each on a GPU of its own, or, where the run is for a CPU, all of them there."""
     phases: dict[str, int]
     """Peak of `evaluation`, `rollout`, `feedback`, `update`, with all that stands."""
 
 
 class Memory(BaseModel):
-    """Bytes of an experiment on its device, without what torch takes for itself."""
+    """Bytes of an experiment on its device, without what torch takes for itself; where several GPUs share it, on each of them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -86,7 +88,9 @@ def memory(config: ExperimentConfig, shapes: Sequence[ModelShape] | None = None)
         optimizer=sum(student.optimizer for student in students),
         teachers=sum(student.teacher for student in students),
         tutors=max(student.tutors for student in students),
-        processes=[ProcessMemory(students=group, phases=phases) for group, phases in zip(groups, together, strict=True)],
+        processes=[
+            ProcessMemory(students=group, gpus=config.compute.gpus, phases=phases) for group, phases in zip(groups, together, strict=True)
+        ],
         vllm_share=config.compute.vllm_memory_fraction if config.compute.engine == "vllm" else 0.0,
     )
 
@@ -120,7 +124,8 @@ def lines(found: Memory, device: float | None) -> Iterator[str]:
         if value:
             yield f"{label:20}{size(value)}"
     for process in found.processes:
-        yield f"Peak of {' and '.join(process.students)}:"
+        each = f", each of {process.gpus} processes" if process.gpus > 1 else ""
+        yield f"Peak of {' and '.join(process.students)}{each}:"
         for phase, value in process.phases.items():
             tight = device is not None and found.with_share(phase, value, device) > USABLE * device / len(found.processes)
             lower = "compute.vllm_memory_fraction" if found.vllm_share and phase != "update" else LOWER[phase]

@@ -28,11 +28,11 @@ TOKENIZER_BYTES = 50_000
 
 @dataclass(frozen=True, slots=True)
 class StudentBytes:
-    """What one student holds in memory, beyond the libraries themselves."""
+    """What one student holds in memory, beyond the libraries themselves; in each of the processes that train it together."""
 
     model: str
     base: int
-    """All weights, or those that students of the same model share where each has adapters."""
+    """All weights, in as many parts as there are processes; or, where each has adapters, those that students of the same model share."""
     weights: int
     """Of its own: the adapters."""
     optimizer: int
@@ -57,29 +57,51 @@ def student_bytes(config: ExperimentConfig, place: int, shapes: Sequence[ModelSh
     shape = shapes[place]
     wide = BYTES[config.compute.dtype]
     adapters = config.compute.adapters
-    trained = shape.trainable(adapters)
     own = FLOAT32 if adapters else wide
+    parts = _parts(config)
+    trained = -(-shape.trainable(adapters) // parts)
     masters = trained * FLOAT32 if own < FLOAT32 else 0
     distils = config.method.algorithm != "grpo"
     peers = [peer for other, peer in enumerate(shapes) if other != place] if one.asked else []
+
+    def gathered(model: ModelShape) -> int:
+        """What comes to a model's part while it works."""
+        return model.parameters * wide - _part(model, config)
+
     return StudentBytes(
         model=config.students[place].model,
-        base=shape.parameters * wide,
+        base=_part(shape, config),
         weights=trained * own if adapters else 0,
         optimizer=trained * 2 * FLOAT32 + masters,
         teacher=trained * own + masters if distils else 0,
-        tutors=sum(peer.trainable(adapters) * own if adapters else peer.parameters * wide for peer in peers),
+        tutors=sum(peer.trainable(adapters) * own if adapters else _part(peer, config) for peer in peers),
         phases={
-            "evaluation": _evaluation(config, shape, one),
-            "rollout": _rollout(config, shape, one),
-            "feedback": max((_feedback(config, peer, one) for peer in peers), default=0),
-            "update": _update(config, shape, one),
+            "evaluation": _evaluation(config, shape, one) + gathered(shape),
+            "rollout": _rollout(config, shape, one) + gathered(shape),
+            "feedback": max((_feedback(config, peer, one) + gathered(peer) for peer in peers), default=0),
+            "update": _update(config, shape, one, (2 if distils else 1) * gathered(shape)),
         },
     )
 
 
+def _parts(config: ExperimentConfig) -> int:
+    """In how many parts weights, moments and averages are: around adapters each process has all of them."""
+    return 1 if config.compute.adapters else config.compute.gpus
+
+
+def _part(shape: ModelShape, config: ExperimentConfig) -> int:
+    """Bytes of a model's weights in one process, at rest."""
+    return -(-shape.parameters // _parts(config)) * BYTES[config.compute.dtype]
+
+
+def _share(config: ExperimentConfig, count: int) -> int:
+    """The most that one of the processes gets of so many prompts."""
+    return -(-count // config.compute.gpus)
+
+
 def phase_bytes(config: ExperimentConfig, students: Sequence[StudentBytes]) -> list[dict[str, int]]:
     """Peak of each phase, by process that trains: one for each student side by side, else one in which each phase is its largest.
+    Of a team's processes, which hold the same, one.
 
     Bases of the same model are there once in a process where there are adapters, else once a student.
     """
@@ -97,8 +119,12 @@ def phase_bytes(config: ExperimentConfig, students: Sequence[StudentBytes]) -> l
 
 
 def run_bytes(config: ExperimentConfig, students: Sequence[StudentBytes], base: float) -> tuple[float, int]:
-    """(memory of all processes, number of processes that train). `base` is what a process takes for its libraries."""
-    processes = [max(peaks.values()) for peaks in phase_bytes(config, students)]
+    """(memory of all processes on a device, their number). `base` is what a process takes for its libraries.
+
+    A team's processes have a GPU each, or the CPU together.
+    """
+    together = config.compute.gpus if config.compute.device == "cpu" else 1
+    processes = [max(peaks.values()) for peaks in phase_bytes(config, students)] * together
     return base * len(processes) + sum(processes), len(processes)
 
 
@@ -107,19 +133,19 @@ def _evaluation(config: ExperimentConfig, shape: ModelShape, one: Behaviour) -> 
     validation = None if evaluation.validation_questions is None else evaluation.validation_questions // len(config.domains)
     rows = config.generation.batch_size
     if validation is not None and evaluation.test_questions is not None:
-        rows = min(rows, max(validation, evaluation.test_questions) * evaluation.samples)
+        rows = min(rows, _share(config, max(validation, evaluation.test_questions)) * evaluation.samples)
     return _sampling(config, shape, rows, evaluation.samples, one.prompt, one.longest, nucleus=evaluation.top_p < 1)
 
 
 def _rollout(config: ExperimentConfig, shape: ModelShape, one: Behaviour) -> int:
     generation = config.generation
-    rows = min(generation.batch_size, config.schedule.questions_per_step * generation.rollouts)
+    rows = min(generation.batch_size, _share(config, config.schedule.questions_per_step) * generation.rollouts)
     return _sampling(config, shape, rows, generation.rollouts, one.prompt, one.longest, nucleus=generation.top_p < 1)
 
 
 def _feedback(config: ExperimentConfig, tutor: ModelShape, one: Behaviour) -> int:
     feedback = config.method.feedback
-    rows = min(feedback.batch_size, config.schedule.questions_per_step * config.generation.rollouts)
+    rows = min(feedback.batch_size, _share(config, config.schedule.questions_per_step * config.generation.rollouts))
     return _sampling(config, tutor, rows, 1, one.feedback_prompt, one.feedback_longest, nucleus=feedback.top_p < 1)
 
 
@@ -170,8 +196,11 @@ def _kept(config: ExperimentConfig, shape: ModelShape) -> int:
     return norms + linear + attention + wide * 3 * shape.intermediate
 
 
-def _update(config: ExperimentConfig, shape: ModelShape, one: Behaviour) -> int:
-    """The teacher's pass; or the student's activations with the loss; or with a layer's backward pass; or the optimiser's step."""
+def _update(config: ExperimentConfig, shape: ModelShape, one: Behaviour, gathered: int) -> int:
+    """The teacher's pass; or the student's activations with the loss; or with a layer's backward pass; or the optimiser's step.
+
+    `gathered` are the bytes of the other processes' parts, there until the step.
+    """
     compute, wide = config.compute, BYTES[config.compute.dtype]
     teaches = config.method.algorithm != "grpo"
     asked, rows = _together(config, one)
@@ -189,7 +218,7 @@ def _update(config: ExperimentConfig, shape: ModelShape, one: Behaviour) -> int:
     trained = shape.trainable(compute.adapters)
     gradients = trained * (FLOAT32 if compute.adapters else wide)
     learning = (2 if teaches else 1) * readout + activations + mask + max(loss, backward)
-    return int(max(gradients + max(teacher, learning), _stepping(config, shape, gradients)))
+    return int(max(gathered + gradients + max(teacher, learning), _stepping(config, shape, -(-gradients // _parts(config)))))
 
 
 def _together(config: ExperimentConfig, one: Behaviour) -> tuple[int, int]:
@@ -199,7 +228,7 @@ def _together(config: ExperimentConfig, one: Behaviour) -> tuple[int, int]:
     """
     limit, each = config.compute.micro_batch_tokens, config.generation.rollouts
     response = one.response + (0.0 if config.method.algorithm == "grpo" else max(0.0, one.teacher_prompt - one.prompt))
-    questions = config.optimizer.mini_batch_questions or config.schedule.questions_per_step
+    questions = _share(config, config.optimizer.mini_batch_questions or config.schedule.questions_per_step)
     if (fit := int(limit / (one.prompt + each * response))) > 0:
         return min(questions, fit), min(questions, fit) * each
     while each > 1 and one.prompt + each * response > limit:
@@ -214,7 +243,7 @@ def _key_heads(config: ExperimentConfig, shape: ModelShape) -> int:
 
 def _stepping(config: ExperimentConfig, shape: ModelShape, gradients: int) -> int:
     """The optimiser's step: gradients in float32, and what it computes of one weight after the other on a CPU, of all at once on a GPU."""
-    trained = shape.trainable(config.compute.adapters)
+    trained = -(-shape.trainable(config.compute.adapters) // _parts(config))
     at_once = trained if config.compute.device != "cpu" else min(trained, 2 * shape.vocabulary * shape.hidden)
     return max(gradients, trained * FLOAT32) + at_once * FLOAT32
 

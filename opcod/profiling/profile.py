@@ -1,7 +1,7 @@
 """A few real steps of every student, measured part by part. Nothing is kept of them.
 
-The steps go the way of a run's first phase, with two differences: nobody is validated, so every gate that may open is open; and
-phases run in turn, so that one student's figures are not another's.
+The steps go the way of a run's first phase, with three differences: nobody is validated, so every gate that may open is open;
+phases run in turn, so that one student's figures are not another's; and one process does it all, whatever `compute.gpus` says.
 """
 
 from __future__ import annotations
@@ -61,10 +61,12 @@ def profile(config: ExperimentConfig, *, steps: int = 3, warmup: int = 1, tell: 
 
 def _in_turn(config: ExperimentConfig) -> ExperimentConfig:
     """All students in this process, each with the threads that it has in a run."""
-    if not config.compute.side_by_side:
+    compute = config.compute
+    processes = compute.gpus * (len(config.students) if compute.side_by_side else 1)
+    if processes == 1:
         return config
-    threads = config.compute.threads or max(1, available_cores() // len(config.students))
-    return config.model_copy(update={"compute": config.compute.model_copy(update={"side_by_side": False, "threads": threads})})
+    threads = compute.threads or max(1, available_cores() // processes)
+    return config.model_copy(update={"compute": compute.model_copy(update={"side_by_side": False, "gpus": 1, "threads": threads})})
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
         part.set_force_sum_reduction_for_comms(True)
         part.set_reshard_after_forward(False)
         part.set_reshard_after_backward(False)
+    with whole(model), torch.no_grad():
+        model(**_one_token(model, 0))  # FSDP2 makes at the first pass what it lets be reset
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -61,7 +63,7 @@ def sum_gradients(model: nn.Module, token: int) -> None:
     assert isinstance(model, FSDPModule)
     model.set_requires_gradient_sync(True)
     model.set_is_last_backward(True)
-    output: Any = model(input_ids=torch.tensor([[token]], device=next(model.parameters()).device), use_cache=False)
+    output: Any = model(**_one_token(model, token))
     (output.logits.sum() * 0).backward()
 
 
@@ -87,6 +89,10 @@ def as_part(tensor: Tensor, like: Tensor) -> Tensor:
     if not isinstance(like, DTensor):
         return tensor
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def _one_token(model: nn.Module, token: int) -> dict[str, Any]:
+    return {"input_ids": torch.tensor([[token]], device=next(model.parameters()).device), "use_cache": False}
 
 
 def _parts(model: nn.Module) -> Iterator[FSDPModule]:

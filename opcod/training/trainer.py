@@ -34,7 +34,7 @@ from opcod.feedback.gating import decide
 from opcod.feedback.prompts import check_templates
 from opcod.tasks.questions import DomainData, load_domains
 from opcod.training.checkpoints import Checkpoints, Tell, check_folder, explained_disk_errors, scores_of
-from opcod.training.hosts import Hosts, open_hosts
+from opcod.training.hosts import Hosts, devices_of, open_hosts
 from opcod.training.manifest import CONFIG_FILE, FOLDER, Manifest, StudentState, manifest_name
 from opcod.training.sequence import SequenceNumbers
 from opcod.training.step import StepRecord
@@ -66,6 +66,7 @@ def train(config: ExperimentConfig, folder: Path, sink: EventSink, stop: StopSig
         UserError: the configuration, data, students or resources are at fault; nothing half-made remains.
     """
     check_templates(config.method)
+    devices_of(config)  # before anything is loaded
     domains = load_domains(config.domains)
     check_folder(folder, config)
     checkpoints = Checkpoints(folder, config, tell)

@@ -11,8 +11,9 @@ from sqlalchemy import Engine
 
 from app.db import reading, writing
 from app.errors import Conflict, NotFound
-from app.lifecycle import queueing, runs
+from app.lifecycle import queueing, runs, workers
 from app.lifecycle.queueing import Needs, Offer
+from app.records import queries
 from app.tables import ExperimentRow, RunRow
 from tests.unit.app.factories import claimed, config, queued_run
 
@@ -124,6 +125,9 @@ def test_only_a_waiting_run_is_moved(engine: Engine) -> None:
         ({"device": "cpu"}, Needs("cpu"), "a CPU worker"),
         ({"device": "cuda:1"}, Needs("gpu"), "a GPU"),
         ({"gpu_memory_gib": 40}, Needs("gpu", 40.0), "a GPU with 40 GiB"),
+        ({"gpus": 4}, Needs("gpu", None, 4), "4 GPUs"),
+        ({"gpus": 2, "device": "cuda", "gpu_memory_gib": 40}, Needs("gpu", 40.0, 2), "2 GPUs with 40 GiB each"),
+        ({"gpus": 2, "device": "cpu"}, Needs("cpu"), "a CPU worker"),
     ],
 )
 def test_a_run_asks_for_what_its_configuration_names(compute: dict[str, object], needs: Needs, words: str) -> None:
@@ -144,6 +148,28 @@ def test_a_run_waits_for_a_worker_that_has_what_it_needs(engine: Engine) -> None
         assert runs.claim(session, worker="v", device="x", lease_seconds=60) is None
 
 
+def test_a_run_on_several_gpus_waits_for_a_worker_that_has_as_many(engine: Engine) -> None:
+    several = queue_for(engine, "ann", gpus=2)
+    pair = Offer(("gpu", "cpu"), 80.0, "GPU-1,GPU-2", 2)
+    with writing(engine) as session:
+        assert runs.next_for(session, A100) is None
+        workers.heartbeat(session, "w", host="h", pid=1, device="A100", offer=A100)
+        assert queries.run(session, several).waiting_for == "No connected worker has 2 GPUs."
+        assert queries.run(session, several).needs.gpus == 2
+        workers.heartbeat(session, "v", host="h", pid=2, device="A100", offer=pair)
+        assert queries.run(session, several).waiting_for is None
+        assert runs.next_for(session, pair) == several
+
+
+def test_a_worker_of_several_gpus_holds_each_of_them(engine: Engine) -> None:
+    for _ in range(2):
+        queued_run(engine)
+    with writing(engine) as session:
+        assert runs.claim(session, worker="w", device="x", lease_seconds=60, offer=Offer(("gpu",), 80.0, "GPU-1,GPU-2", 2)) is not None
+        assert runs.claim(session, worker="v", device="x", lease_seconds=60, offer=Offer(("gpu",), 80.0, "GPU-2", 1)) is None
+        assert runs.claim(session, worker="u", device="x", lease_seconds=60, offer=Offer(("gpu",), 80.0, "GPU-3", 1)) is not None
+
+
 def test_a_gpu_trains_one_run_at_a_time(engine: Engine) -> None:
     first, second = queued_run(engine), queued_run(engine)
     with writing(engine) as session:
@@ -160,9 +186,6 @@ def test_a_gpu_trains_one_run_at_a_time(engine: Engine) -> None:
 
 
 def test_what_a_queued_run_waits_for_is_said(engine: Engine) -> None:
-    from app.lifecycle import workers
-    from app.records import queries
-
     run_id = queue_for(engine, "ann", gpu_memory_gib=60)
     with writing(engine) as session:
         assert queries.run(session, run_id).waiting_for == "No worker is connected."

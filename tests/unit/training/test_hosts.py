@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +20,13 @@ import pytest
 import torch
 
 from opcod.config import load_preset, merge, parse_config
-from opcod.errors import KilledError
+from opcod.errors import ConfigError, KilledError, ResourceError
+from opcod.sinks import JsonLinesSink
+from opcod.tasks.questions import load_domains
 from opcod.training import hosts
-from opcod.training.hosts import Hosts, open_hosts
+from opcod.training.hosts import Hosts, ProcessHosts, devices_of, open_hosts
+from opcod.training.trainer import train
+from tests.integration.training_runs import StopAfter, tiny
 
 
 class Broken(Hosts):
@@ -41,24 +53,88 @@ def test_a_killed_student_is_told_as_such_whenever_it_died(before: bool) -> None
 
 
 @pytest.mark.parametrize(
-    ("found", "compute", "expected"),
+    ("found", "compute", "first", "second"),
     [
-        (2, {"side_by_side": True, "device": "auto"}, ["cuda:0", "cuda:1"]),
-        (4, {"side_by_side": True, "device": "cuda"}, ["cuda:0", "cuda:1"]),
-        (1, {"side_by_side": True, "device": "auto"}, ["auto", "auto"]),
-        (2, {"side_by_side": True, "device": "cuda:1"}, ["cuda:1", "cuda:1"]),
-        (2, {"side_by_side": True, "device": "cpu"}, ["cpu", "cpu"]),
-        (2, {"side_by_side": False, "device": "auto"}, ["auto", "auto"]),
+        (2, {"side_by_side": True, "device": "auto"}, ["cuda:0"], ["cuda:1"]),
+        (4, {"side_by_side": True, "device": "cuda"}, ["cuda:0"], ["cuda:1"]),
+        (1, {"side_by_side": True, "device": "auto"}, ["auto"], ["auto"]),
+        (2, {"side_by_side": True, "device": "cuda:1"}, ["cuda:1"], ["cuda:1"]),
+        (2, {"side_by_side": True, "device": "cpu"}, ["cpu"], ["cpu"]),
+        (2, {"side_by_side": False, "device": "auto"}, ["auto"], ["auto"]),
+        (4, {"side_by_side": False, "device": "auto", "gpus": 2}, ["cuda:0", "cuda:1"], ["cuda:0", "cuda:1"]),
+        (4, {"side_by_side": True, "device": "cuda", "gpus": 2}, ["cuda:0", "cuda:1"], ["cuda:2", "cuda:3"]),
+        (3, {"side_by_side": True, "device": "cuda", "gpus": 2}, ["cuda:0", "cuda:1"], ["cuda:0", "cuda:1"]),
+        (0, {"side_by_side": False, "device": "cpu", "gpus": 2}, ["cpu", "cpu"], ["cpu", "cpu"]),
     ],
 )
 def test_each_process_has_a_gpu_of_its_own_where_there_are_as_many(
-    found: int, compute: dict[str, Any], expected: Sequence[str], monkeypatch: pytest.MonkeyPatch
+    found: int, compute: dict[str, Any], first: Sequence[str], second: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[dict[str, tuple[Any, ...]]] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
-    monkeypatch.setattr(hosts, "ProcessHosts", opened.append)
-    monkeypatch.setattr(hosts, "LocalHosts", opened.append)
-    open_hosts(parse_config(merge(load_preset("tiny"), {"compute": compute})), Path(), ())
-    assert {name: given[0].compute.device for name, given in opened[0].items()} == dict(
-        zip(("student1", "student2"), expected, strict=True)
-    )
+    config = parse_config(merge(load_preset("tiny"), {"compute": compute}))
+    assert devices_of(config) == {"student1": tuple(first), "student2": tuple(second)}
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_more_gpus_than_there_are_is_told_before_anything_is_loaded(device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with (
+        JsonLinesSink(tmp_path / "events.jsonl") as sink,
+        pytest.raises(ResourceError, match="asks for 4 GPUs: torch finds 1") as told,
+    ):
+        train(tiny(compute={"gpus": 4, "device": device}), tmp_path / "run", sink, StopAfter())
+    assert told.value.field == "compute.gpus"
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_named_gpu_is_not_several() -> None:
+    with pytest.raises(ConfigError, match="names one GPU") as told:
+        tiny(compute={"gpus": 2, "device": "cuda:1"})
+    assert told.value.field == "compute.gpus"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+def test_a_process_that_is_lost_ends_its_team(number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "ProcessHosts", partial(ProcessHosts, patience=timedelta(seconds=15)))
+    config = tiny(compute={"gpus": 2, "device": "cpu", "threads": 1})
+    with pytest.raises(KilledError) as told, open_hosts(config, tmp_path, load_domains(config.domains)) as team:
+        processes = [child for child in multiprocessing.active_children() if child.name.startswith("SpawnProcess")]
+        assert len(processes) == 2
+        os.kill(processes[-1].pid or 0, number)
+        team.ask(("student1", "evaluate", (0, "validation")))
+    assert told.value.kind == "killed"
+    assert not any(process.is_alive() for process in processes)
+
+
+HOLD = """
+import pathlib, sys
+from opcod.tasks.questions import load_domains
+from opcod.training.hosts import open_hosts
+from tests.integration.training_runs import tiny
+
+if __name__ == "__main__":
+    config = tiny(compute={"gpus": 2, "device": "cpu", "threads": 1})
+    with open_hosts(config, pathlib.Path(sys.argv[1]), load_domains(config.domains)):
+        print("open", flush=True)
+        sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_a_team_does_not_outlive_its_trainer(tmp_path: Path) -> None:
+    """Its processes hold the trainer's output open, which ends with the last of them."""
+    script = tmp_path / "hold.py"
+    script.write_text(HOLD)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen(
+        [sys.executable, script, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+    ) as trainer:
+        assert trainer.stdout is not None
+        try:
+            assert trainer.stdout.readline() == b"open\n"
+            trainer.kill()
+            assert trainer.communicate(timeout=60) == (b"", None)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(trainer.pid, signal.SIGKILL)

@@ -23,9 +23,19 @@ def smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_a_gpu_is_offered_with_its_memory_and_a_key_that_is_its_own(smi: Path) -> None:
     device = find_device()
-    assert device.offer == Offer(("gpu", "cpu"), 80.0, "GPU-11")
+    assert device.offer == Offer(("gpu", "cpu"), 80.0, "GPU-11", 1)
     assert device.name == "NVIDIA A100-SXM4-80GB, 80 GiB"
-    assert find_device("GPU ").offer == Offer(("gpu",), 80.0, "GPU-11")
+    assert find_device("GPU ").offer == Offer(("gpu",), 80.0, "GPU-11", 1)
+
+
+def test_several_gpus_are_offered_together_with_the_memory_of_the_smallest(smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi.write_text("""#!/bin/sh
+case "$*" in *"--id 3,1 "*) ;; *) exit 9 ;; esac
+echo 'GPU-33, 81920, NVIDIA A100-SXM4-80GB'
+echo 'GPU-11, 40960, NVIDIA A100-SXM4-40GB'
+""")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    assert find_device().offer == Offer(("gpu", "cpu"), 40.0, "GPU-11,GPU-33", 2)
 
 
 def test_without_a_gpu_that_works_the_cpu_is_offered(smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
