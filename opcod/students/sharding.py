@@ -30,6 +30,7 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
         part.set_force_sum_reduction_for_comms(True)
         part.set_reshard_after_forward(False)
         part.set_reshard_after_backward(False)
+        part.set_reduce_scatter_unused_params(True)  # such as experts that no response came to in one of the processes
     with whole(model), torch.no_grad():
         model(**_one_token(model, 0))  # FSDP2 makes at the first pass what it lets be reset
 
@@ -88,7 +89,8 @@ def as_part(tensor: Tensor, like: Tensor) -> Tensor:
     tensor = tensor.to(like.device)
     if not isinstance(like, DTensor):
         return tensor
-    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+    part: Tensor = distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+    return part
 
 
 def _one_token(model: nn.Module, token: int) -> dict[str, Any]:

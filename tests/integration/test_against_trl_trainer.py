@@ -132,7 +132,16 @@ class ScriptedEngine:
         self.end = end
         self.step = -1
 
-    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int, batch_size: int) -> list[list[Generation]]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        seed: int,
+        batch_size: int,
+        share: Sequence[int] | None = None,
+    ) -> list[list[Generation]]:
+        assert share is None
         self.step += 1
         return [
             [Generation(tuple(ids), (0.0,) * len(ids), ids[-1] == self.end) for ids in self.by_prompt[tuple(prompt)][self.step]]

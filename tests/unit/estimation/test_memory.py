@@ -11,7 +11,8 @@ from opcod.config import ExperimentConfig, load_preset, merge, parse_config
 from opcod.distillation import loss, readout
 from opcod.errors import ModelError
 from opcod.estimation import space
-from opcod.estimation.memory import Memory, lines, memory
+from opcod.estimation.jobs import step_features
+from opcod.estimation.memory import Memory, lines, longest, memory
 from opcod.estimation.models import ModelShape
 from opcod.estimation.space import student_bytes
 from opcod.generation import cache
@@ -56,6 +57,36 @@ def test_one_base_counts_once_where_adapters_share_it() -> None:
     side_by_side = memory(paper("a", "b", **lora, side_by_side=True), [SHAPE, SHAPE])
     assert [process.students for process in side_by_side.processes] == [["ann"], ["bob"]]
     assert all(min(process.phases.values()) > 2 * BASE for process in side_by_side.processes)  # its own and its tutor's
+
+
+def test_several_gpus_hold_a_part_each_of_all_that_is_trained() -> None:
+    one, four = (memory(paper("a", "b", gpus=gpus), [SHAPE, SHAPE]) for gpus in (1, 4))
+    assert four.processes[0].gpus == 4
+    for stands, parts in ((one.optimizer, four.optimizer), (one.teachers, four.teachers), (one.tutors, four.tutors)):
+        assert parts == pytest.approx(stands / 4, rel=1e-6)
+    rest = BASE * 3 / 4  # what comes to the part of a model while it works
+    assert four.processes[0].phases["feedback"] > 2 * BASE / 4 + four.optimizer + four.teachers + four.tutors + rest
+    assert four.peak < one.peak
+    assert any("each of 4 processes" in line for line in lines(four, 80e9))
+
+
+def test_several_gpus_share_prompts_but_no_adapters() -> None:
+    lora = {"adapters": {"rank": 8}}
+    one, four = (memory(paper("a", "a", **lora, gpus=gpus), [SHAPE, SHAPE]) for gpus in (1, 4))
+    assert (four.bases, four.optimizer, four.teachers) == (one.bases, one.optimizer, one.teachers)
+    assert all(four.processes[0].phases[phase] <= value for phase, value in one.processes[0].phases.items())
+
+
+def test_several_gpus_share_a_steps_work_and_processes_on_a_cpu_its_cores() -> None:
+    one, two, there = (longest_step(paper("a", "a", **compute)) for compute in ({}, {"gpus": 2}, {"gpus": 2, "device": "cpu"}))
+    multiplications = {"rollout": 2, "feedback": 2, "update": 1}
+    for part, place in multiplications.items():
+        assert two[part][place] == pytest.approx(one[part][place] / 2)
+        assert there[part] == one[part]
+
+
+def longest_step(config: ExperimentConfig) -> dict[str, tuple[float, ...]]:
+    return step_features(config, SHAPE, SHAPE, longest(config))
 
 
 def test_what_is_too_much_is_told_with_the_setting_that_lowers_it() -> None:

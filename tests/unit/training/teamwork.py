@@ -6,16 +6,18 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from opcod.config import AdaptersConfig, GrpoConfig, LossConfig, OptimizerConfig
 from opcod.distillation import readout
+from opcod.distillation.readout import response_readout
 from opcod.distillation.scoring import Batch
 from opcod.generation.base import SamplingParams
 from opcod.generation.transformers import TransformersEngine
@@ -84,7 +86,8 @@ class Case:
     rows: int = len(BATCH)
 
     def learner(self, team: Team) -> Learner:
-        model = without_dropout(make_model(self.family)).to(self.dtype)
+        model = without_dropout(make_model(self.family))
+        nn.Module.to(model, self.dtype)
         if self.recomputed:
             model.activation_checkpointing_enable({"use_reentrant": False})
         if self.adapters:
@@ -100,7 +103,7 @@ class Case:
         if self.algorithm == "grpo":
             old = sampled_log_probs(learner, batch, temperature=1.0)
             return reinforce(learner, batch, GrpoConfig(), temperature=1.0, old_log_probs=old)
-        with _reading_out_by_parts() if self.read_by_parts else _as_it_is():
+        with patch.object(readout, "WHOLE_LOGITS", 0) if self.read_by_parts else nullcontext():
             return distill(learner, batch, LossConfig(top_k=20), temperature=0.8)
 
 
@@ -114,9 +117,9 @@ class Learnt:
 
 
 def learnt(case: Case, team: Team | None = None, *, no_room: bool = False) -> Learnt:
-    """`no_room`: memory runs out in the second process, in a backward pass after another one."""
+    """`no_room`: memory runs out in the second process, in a backward pass."""
     learner = case.learner(_team if team is None else team)
-    with _running_out_once() if no_room and _team.rank == 1 else _as_it_is():
+    with _running_out_once() if no_room and _team.rank == 1 else nullcontext():
         reports = [case.learn(learner)]
     reports.append(case.learn(learner))
     assert learner.teacher is not None
@@ -164,39 +167,23 @@ def _state(learner: Learner) -> list[dict[str, Tensor]]:
 
 
 @contextmanager
-def _as_it_is() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _reading_out_by_parts() -> Iterator[None]:
-    limit, readout.WHOLE_LOGITS = readout.WHOLE_LOGITS, 0
-    try:
-        yield
-    finally:
-        readout.WHOLE_LOGITS = limit
-
-
-@contextmanager
 def _running_out_once() -> Iterator[None]:
-    """The second backward pass meets a full memory on its way."""
-    real, passes = update.response_readout, 0
+    """The first backward pass meets a full memory on its way."""
+    real, refused = response_readout, False
 
     def refuse(gradient: Tensor) -> Tensor:
+        nonlocal refused
+        refused = True
         raise torch.OutOfMemoryError("no room")
 
-    def limited(model: torch.nn.Module, padded: Batch) -> readout.Readout:
-        nonlocal passes
-        found = real(model, padded)
-        passes += torch.is_grad_enabled()
-        if passes == 2 and torch.is_grad_enabled():
-            features = found.features * 1.0
-            features.register_hook(refuse)
-            return replace(found, features=features)
-        return found
+    def limited(model: torch.nn.Module, batch: Batch) -> readout.Readout:
+        found = real(model, batch)
+        if refused or not torch.is_grad_enabled():
+            return found
+        features = found.features * 1.0
+        features.register_hook(refuse)
+        return replace(found, features=features)
 
-    update.response_readout = limited
-    try:
+    with patch.object(update, "response_readout", limited):
         yield
-    finally:
-        update.response_readout = real
+    assert refused

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -75,7 +74,7 @@ def test_two_processes_learn_what_one_learns(name: str, pair: Pair) -> None:
 
 @pytest.mark.slow
 def test_memory_that_runs_out_in_one_process_makes_all_try_again(pair: Pair) -> None:
-    """Of the three responses the second process has two, and here each in a pass of its own."""
+    """Of the three responses the second process has two, in one pass; the first one has learnt from its own by then."""
     case = Case("llama", micro_batch_tokens=14)
     expected = learnt(case, ALONE)
     for found in pair.ask(learnt, case, no_room=True):
