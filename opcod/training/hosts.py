@@ -111,7 +111,7 @@ class LocalHosts(Hosts):
     """All given students in this process; a call is done when it returns."""
 
     def __init__(self, arguments: Mapping[str, HostArguments], team: Team = ALONE) -> None:
-        bases = Bases()
+        self.team, bases = team, Bases()
         self.hosts = {name: StudentHost(*each, bases, team) for name, each in arguments.items()}
 
     def submit(self, student: str, method: str, arguments: tuple[Any, ...]) -> Future[Any]:
@@ -233,4 +233,4 @@ def _load_hosts(arguments: Mapping[str, HostArguments], rank: int, size: int, me
 def _call_host(student: str, method: str, arguments: tuple[Any, ...]) -> Any:
     assert _hosts is not None
     (answer,) = _hosts.ask((student, method, arguments))
-    return answer
+    return answer if _hosts.team.rank == 0 else None
