@@ -26,6 +26,7 @@ from opcod.tasks.verifiers import Verifier
 from opcod.training.sampler import batch_questions
 from opcod.training.samples import Sample, token_lens
 from opcod.training.step_metrics import StepFacts, step_metrics
+from opcod.training.team import ALONE, Team
 from opcod.training.update import Learner, ScoredResponse, UpdateReport, distill, reinforce, sampled_log_probs
 from opcod.types import BreakRescue, Exchange, GateDecision, Question, Rollout, Scores
 
@@ -49,6 +50,7 @@ class Tutee:
     learner: Learner
     questions: Sequence[Question]
     verifiers: Mapping[str, Verifier]
+    team: Team = ALONE
 
     @property
     def native_domain(self) -> str | None:
@@ -75,7 +77,7 @@ def run_step(tutee: Tutee, tutoring: Tutoring, *, round: int, step: int, measure
         NumericsError: a loss or gradient is not finite.
         ResourceError: memory ran out.
     """
-    torch.manual_seed(tutee.seed("dropout", step) + tutee.learner.team.rank)
+    torch.manual_seed(tutee.seed("dropout", step) + tutee.team.rank)
     with measured("step") as measure:
         with part("rollout"):
             groups = roll_out(tutee, step)
@@ -120,7 +122,7 @@ def roll_out(tutee: Tutee, step: int) -> list[list[Sample]]:
         ]
 
     with part("verify"):  # a verifier may run out of time: each response is judged once, not by every process for itself
-        rollouts = tutee.learner.team.spread([sum(len(one.text) for one in group) for group in answers], verify)
+        rollouts = tutee.team.spread([sum(len(one.text) for one in group) for group in answers], verify)
     return [
         [Sample(question, group, prompt, response, rollout) for response, rollout in zip(responses, judged, strict=True)]
         for group, (question, prompt, responses, judged) in enumerate(zip(questions, prompts, answers, rollouts, strict=True))

@@ -150,7 +150,7 @@ class StudentHost:
             self.config.compute.micro_batch_tokens,
             self.team,
         )
-        tutee = Tutee(self.name, self.config, self.policy, learner, training, self.verifiers)
+        tutee = Tutee(self.name, self.config, self.policy, learner, training, self.verifiers, self.team)
         record = run_step(tutee, self.tutoring, round=round, step=step, measure_breaks=measure_breaks)
         self.steps = step
         return record
