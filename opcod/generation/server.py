@@ -70,9 +70,9 @@ class ServerEngine:
         Raises:
             ServerError: the server cannot be reached, does not know the model, or cannot take a prompt.
         """
-        if not (prompts if share is None else share):
-            return []
         places = range(len(prompts)) if share is None else share
+        if not places:
+            return []
         numbers = [place * params.n + index for place in places for index in range(params.n)]
         jobs = [(prompts[number // params.n], (seed + number) % SEEDS) for number in numbers]
         key = _key(self.server.url)

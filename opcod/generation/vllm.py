@@ -146,7 +146,15 @@ class VllmEngine:
         )
         self._opened: tuple[SleepingLlm, Any] | None = None
 
-    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams, *, seed: int, batch_size: int) -> list[list[Generation]]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        *,
+        seed: int,
+        batch_size: int,
+        share: Sequence[int] | None = None,
+    ) -> list[list[Generation]]:
         """See `opcod.generation.base.Engine`; the memory for `sequences` is set aside, so that `batch_size` bounds nothing.
 
         vLLM tells log-probabilities after the nucleus: they are empty where there is one.
@@ -154,14 +162,15 @@ class VllmEngine:
         Raises:
             ResourceError: vLLM could not start.
         """
-        if not prompts:
+        places = range(len(prompts)) if share is None else share
+        if not places:
             return []
         from vllm import TokensPrompt
 
         sleeping, transfer = self._open()
-        asked = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
+        asked = [TokensPrompt(prompt_token_ids=list(prompts[place])) for place in places]
         # vLLM adds a response's number among the n to its prompt's seed.
-        how = [self._sampling(params, (seed + place * params.n) % SEEDS) for place in range(len(prompts))]
+        how = [self._sampling(params, (seed + place * params.n) % SEEDS) for place in places]
         with sleeping.awake(transfer) as llm:
             answers = llm.generate(asked, how, use_tqdm=False)
         return [[_generation(one) for one in answer.outputs] for answer in answers]

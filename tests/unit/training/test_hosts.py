@@ -94,6 +94,12 @@ def test_one_named_gpu_is_not_several() -> None:
     assert told.value.field == "compute.gpus"
 
 
+def test_vllm_samples_on_one_gpu() -> None:
+    with pytest.raises(ConfigError, match="vllm samples on one GPU") as told:
+        tiny(compute={"gpus": 2, "device": "cuda", "engine": "vllm"}, generation={"top_p": 1})
+    assert told.value.field == "compute.engine"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_a_process_that_is_lost_ends_its_team(number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
