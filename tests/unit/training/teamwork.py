@@ -18,17 +18,16 @@ from torch import Tensor, nn
 from opcod.config import AdaptersConfig, GrpoConfig, LossConfig, OptimizerConfig
 from opcod.distillation import readout
 from opcod.distillation.readout import response_readout
-from opcod.distillation.scoring import Batch
 from opcod.generation.base import SamplingParams
 from opcod.generation.transformers import TransformersEngine
 from opcod.students.ema import ExponentialAverage
-from opcod.students.loading import without_dropout
-from opcod.students.lora import add_adapters, load_trainable_state, trainable_state
+from opcod.students.loading import Student, equip, without_dropout
+from opcod.students.lora import load_trainable_state, trainable_state
 from opcod.training import update
 from opcod.training.optimizer import Optimizer
 from opcod.training.team import ALONE, Place, ProcessTeam, Team, TeamEngine
 from opcod.training.update import Learner, ScoredResponse, UpdateReport, distill, reinforce, sampled_log_probs
-from tests.unit.students.tiny_models import make_model
+from tests.unit.students.tiny_models import make_model, make_tokenizer
 
 END = 256
 BATCH = [
@@ -88,11 +87,9 @@ class Case:
     def learner(self, team: Team) -> Learner:
         model = without_dropout(make_model(self.family))
         nn.Module.to(model, self.dtype)
-        if self.recomputed:
-            model.activation_checkpointing_enable({"use_reentrant": False})
-        if self.adapters:
-            torch.manual_seed(0)
-            model = add_adapters(model, self.adapters).eval()
+        torch.manual_seed(0)
+        bare = Student(model, make_tokenizer(), self.family)
+        model = equip(bare, adapters=self.adapters, gradient_checkpointing=self.recomputed).model
         teacher = ExponentialAverage(model, 0.05, team.shard)
         team.shard(model)
         optimizer = Optimizer(model, OptimizerConfig(learning_rate=1e-3, warmup_steps=0))
@@ -176,8 +173,8 @@ def _running_out_once() -> Iterator[None]:
         refused = True
         raise torch.OutOfMemoryError("no room")
 
-    def limited(model: torch.nn.Module, batch: Batch) -> readout.Readout:
-        found = real(model, batch)
+    def limited(model: nn.Module, *rows: Any, **options: Any) -> readout.Readout:
+        found = real(model, *rows, **options)
         if refused or not torch.is_grad_enabled():
             return found
         features = found.features * 1.0
