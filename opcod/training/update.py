@@ -13,7 +13,7 @@ from itertools import accumulate, chain
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from opcod.config import GrpoConfig, LossConfig
@@ -185,7 +185,7 @@ def _update(
         raise ValueError("an update needs at least one response")
     limit, team = learner.micro_batch_tokens, learner.team
     responses = [one.response for one in batch]
-    share = even_shares(_sizes(passes, responses), team.size)[team.rank]
+    share = shares_of_questions(learner.model, passes, responses, team.size)[team.rank]
     teacher = learner.teacher.model if learner.teacher else None
     found: list[_Learnt] | None = None
     learner.model.train()
@@ -216,6 +216,18 @@ def _update(
         if learner.teacher is not None:
             learner.teacher.update(learner.model)  # after the optimiser's step (method section 10)
     return UpdateReport(total, norm, rate, tuple(by_row[row] for row in range(len(batch))))
+
+
+def shares_of_questions(model: nn.Module, passes: Sequence[Prompts], responses: Sequence[Sequence[int]], processes: int) -> list[list[int]]:
+    """The rows that each process scores, every row once: of whole questions, whose prompts are computed once, if there are enough."""
+    if processes == 1:
+        return [[*range(len(responses))]]
+    questions: dict[tuple[int, ...], list[int]] = {}
+    for row, prompt in enumerate(passes[0]):
+        questions.setdefault(tuple(prompt), []).append(row)
+    groups = [*questions.values()] if len(questions) >= processes else [[row] for row in range(len(responses))]
+    shares = even_shares([computed_tokens(model, rows, passes, responses) for rows in groups], processes)
+    return [sorted(row for place in share for row in groups[place]) for share in shares]
 
 
 def _sizes(passes: Sequence[Prompts], responses: Sequence[Sequence[int]]) -> list[int]:

@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from opcod.config import AdaptersConfig
 from opcod.generation.base import SamplingParams
 from opcod.training.team import ALONE, even_shares
+from opcod.training.update import shares_of_questions
+from tests.unit.students.tiny_models import make_model
 from tests.unit.training.teamwork import Case, Pair, held, learnt, resumed, sampled
+
+MODELS = {family: make_model(family) for family in ("qwen3", "gemma2")}
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=60), st.integers(1, 9))
@@ -25,6 +29,18 @@ def test_shares_are_even_and_every_place_is_in_one(sizes: list[int], parts: int)
     assert len(sums) == parts
     assert max(sums) - min(sums) <= max(sizes, default=0)
     assert max(sums) <= sum(sizes) / parts + max(sizes, default=0) * (1 - 1 / parts) + 1e-9
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma2"])
+@given(asked=st.lists(st.integers(0, 5), min_size=1, max_size=24), processes=st.integers(1, 4))
+def test_a_question_is_scored_by_one_process_where_there_are_enough(family: str, asked: list[int], processes: int) -> None:
+    prompts = [[9, question, 7] for question in asked]
+    shares = shares_of_questions(MODELS[family], [prompts, prompts], [[1, 2]] * len(asked), processes)
+    assert sorted(row for share in shares for row in share) == list(range(len(asked)))
+    assert len(shares) == processes
+    if len(set(asked)) >= processes:
+        assert all(shares), "one has nothing to do"
+        assert sum(len({asked[row] for row in share}) for share in shares) == len(set(asked))
 
 
 def test_one_alone_has_it_all() -> None:
