@@ -11,18 +11,8 @@ from opcod.feedback.templates import fill, missing_placeholders
 from opcod.types import Message, Question
 
 ANCHORED_TEMPLATE = """\
-You are a specialist in {tutor_domain}. A peer, a specialist in {tutee_domain}, has answered the question below. \
-Help the peer with what your field sees in it.
-
-<<< Question >>>
-{question}
-<<< End of the question >>>
-
-<<< The peer's response >>>
-{response}
-<<< End of the response >>>
-
-Work in two steps.
+You are a specialist in {tutor_domain}. A peer, a specialist in {tutee_domain}, has answered a question. \
+Help the peer with what your field sees in it. Work in two steps.
 
 Step 1, anchor. Before any other text, name one key technical term of the question, one to three words in the question's \
 exact wording, like this:
@@ -31,10 +21,7 @@ Generic words are rejected: problem, question, answer, value, calculation, formu
 
 Step 2, critique. Then write one short paragraph of 3 to 5 sentences, at most about 80 words, from the point of view of \
 {tutor_domain}. Say what is right and what is wrong or missing, and cite the steps of the response that you mean. \
-Do not solve the problem, and do not reveal the letter of the answer."""
-
-GENERIC_TEMPLATE = """\
-You are a specialist in {tutor_domain}. Read the question below and the response of a peer, a specialist in {tutee_domain}.
+Do not solve the problem, and do not reveal the letter of the answer.
 
 <<< Question >>>
 {question}
@@ -44,7 +31,20 @@ You are a specialist in {tutor_domain}. Read the question below and the response
 {response}
 <<< End of the response >>>
 
-Give constructive feedback on the response. Do not give the answer."""
+Now name the anchor, then write the critique."""
+"""The response comes last: all before it is computed once for all rollouts of a question."""
+
+GENERIC_TEMPLATE = """\
+You are a specialist in {tutor_domain}. Read the question below and the response of a peer, a specialist in {tutee_domain}, \
+and give constructive feedback on the response. Do not give the answer.
+
+<<< Question >>>
+{question}
+<<< End of the question >>>
+
+<<< The peer's response >>>
+{response}
+<<< End of the response >>>"""
 
 REQUIRED_PLACEHOLDERS = ("question", "response")
 """Without these a tutor cannot know what it speaks of. A template may leave out the domains' names."""

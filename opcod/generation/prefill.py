@@ -15,7 +15,7 @@ from opcod.generation.prefixes import PrefixGroup, prefix_groups
 from opcod.generation.rows import Rows
 from opcod.stopwatch import count
 
-SHARE_BELOW = 0.75
+SHARE_BELOW = 0.9
 """Prefixes are shared where that leaves at most this part of the positions to compute: a second pass has its price too."""
 
 

@@ -41,7 +41,6 @@ class Settings:
     """The work that every part does."""
 
     model: str
-    data: str
     questions: int
     rollouts: int
     response_tokens: int
@@ -51,6 +50,7 @@ class Settings:
     threads: int
     device: str
     dtype: str
+    data: str = ""
 
 
 def questions(count: int) -> list[str]:
