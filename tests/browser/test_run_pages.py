@@ -98,7 +98,7 @@ def test_charts_plane_and_verdict_move_without_reload_and_stay_after_one(page: P
 
 
 def test_a_page_that_lost_the_server_says_so_and_catches_up(page: Page, site: Site, expect_console: list[str]) -> None:
-    expect_console += ["ERR_", "Failed to load resource", "[object Event]"]
+    expect_console += ["ERR_", "Failed to load resource", "[object Event]", "htmx:sendError"]
     story = Story(name="Interrupted")
     batch = list(events(story))
     claim = start_run(site.engine, story)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import sys
+import termios
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +34,12 @@ class Process:
     @property
     def halted(self) -> bool:
         return _state(Path(f"/proc/{self.pid}")) == "T"
+
+    @property
+    def unread(self) -> int:
+        """Bytes that wait at its standard input, a pipe."""
+        with open(f"/proc/{self.pid}/fd/0", "rb", buffering=0) as pipe:
+            return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def signal(self, number: int) -> bool:
         """Whether it was there to get it."""

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy.engine import make_url
 from sqlmodel import col, select
 
-from app.db import now, reading
+from app.db import reading
 from app.tables import CheckpointRow
 from opcod.training.manifest import manifest_paths, read_manifest
 from tests.faults.conftest import Reference
@@ -97,13 +97,11 @@ def halt(stage: Stage, run_id: int, wish: str, wishing: str, halted: str) -> Non
     (training,) = stage.processes("training")
     with held_still(stage, training):
         done = steps_made(stage, run_id)
-        moment = now()
         first, second = press_at_once(stage, run_id, wish)
         assert (first.status_code, first.json()["status"]) == (200, wishing)
         assert (second.status_code, second.json()["state"]) == (409, wishing)
         assert wishing in second.json()["detail"]
-        await_value(lambda: stage.attempts(run_id)[-1].renewed_at > moment, seconds=300, what="the worker's hearing of it")
-        time.sleep(0.3)  # it passes the wish on at once
+        await_value(lambda: training.unread > 0, seconds=300, what="the worker's passing on of the wish")
     run = stage.await_run(run_id, lambda run: run.status == halted, f"the run's being {halted}")
     assert sum(run.steps_done.values()) - done in (0, 1)
     with reading(stage.engine) as session:
