@@ -13,6 +13,14 @@ Prompts = Sequence[Sequence[int]]
 """One prompt a response."""
 
 
+def questions(prompts: Prompts) -> list[list[int]]:
+    """Row numbers of each prompt, in the order in which prompts first come."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        found.setdefault(tuple(prompt), []).append(row)
+    return [*found.values()]
+
+
 def micro_batches(model: nn.Module, passes: Sequence[Prompts], responses: Sequence[Sequence[int]], *, max_tokens: int) -> list[list[int]]:
     """Row numbers in groups of which no pass computes more than `max_tokens` tokens; each row once.
 
@@ -28,12 +36,9 @@ def micro_batches(model: nn.Module, passes: Sequence[Prompts], responses: Sequen
     if not can_pack(model):
         widest = [max(len(prompts[row]) for prompts in passes) for row in range(len(responses))]
         return [*length_groups(widest, [len(one) for one in responses], max_tokens=max_tokens)]
-    questions: dict[tuple[int, ...], list[int]] = {}
-    for row, prompt in enumerate(passes[0]):
-        questions.setdefault(tuple(prompt), []).append(row)
     found: list[list[int]] = []
     taken = [0] * len(passes)
-    for question in questions.values():
+    for question in questions(passes[0]):
         for rows in _fitting(question, passes, responses, max_tokens):
             added = _packed(rows, passes, responses)
             if found and max(map(sum, zip(taken, added, strict=True))) <= max_tokens:

@@ -20,7 +20,7 @@ from opcod.config import GrpoConfig, LossConfig
 from opcod.distillation.grpo import policy_losses
 from opcod.distillation.lens import TokenView, view_tokens
 from opcod.distillation.loss import aggregate, importance_weights, score_distillation, score_sampled
-from opcod.distillation.micro_batches import Prompts, computed_tokens, micro_batches
+from opcod.distillation.micro_batches import Prompts, computed_tokens, micro_batches, questions
 from opcod.distillation.readout import response_readout
 from opcod.errors import NumericsError, ResourceError
 from opcod.stopwatch import part
@@ -222,10 +222,8 @@ def shares_of_questions(model: nn.Module, passes: Sequence[Prompts], responses: 
     """The rows that each process scores, every row once: of whole questions, whose prompts are computed once, if there are enough."""
     if processes == 1:
         return [[*range(len(responses))]]
-    questions: dict[tuple[int, ...], list[int]] = {}
-    for row, prompt in enumerate(passes[0]):
-        questions.setdefault(tuple(prompt), []).append(row)
-    groups = [*questions.values()] if len(questions) >= processes else [[row] for row in range(len(responses))]
+    asked = questions(passes[0])
+    groups = asked if len(asked) >= processes else [[row] for row in range(len(responses))]
     shares = even_shares([computed_tokens(model, rows, passes, responses) for rows in groups], processes)
     return [sorted(row for place in share for row in groups[place]) for share in shares]
 
