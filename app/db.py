@@ -56,7 +56,8 @@ def make_engine(url: str, *, connections: int = 30) -> Engine:
     pool = {"pool_size": min(10, connections), "max_overflow": max(0, connections - 10)}
     if make_url(url).get_backend_name() != "sqlite":
         connect = {"connect_timeout": 5, "application_name": _APPLICATION}
-        engine = create_engine(url, pool_pre_ping=True, connect_args=connect, hide_parameters=True, **pool)
+        # The connection used last is used next: its statements are prepared and its catalogue is read, which takes longer than a page may.
+        engine = create_engine(url, pool_pre_ping=True, pool_use_lifo=True, connect_args=connect, hide_parameters=True, **pool)
         event.listen(engine, "before_cursor_execute", _make_storable, retval=True)
         event.listen(engine, "handle_error", _tell_as_lost)
         return engine
