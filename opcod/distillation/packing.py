@@ -24,6 +24,7 @@ from transformers.integrations.sdpa_attention import repeat_kv
 
 from opcod.distillation.scoring import supported_arguments
 from opcod.generation.prefixes import prefix_groups
+from opcod.generation.stretches import stretches
 from opcod.stopwatch import count
 
 ATTENTION = "opcod_packed"
@@ -183,10 +184,20 @@ def _attend(
         q = _apart(queries[tails], group)
         k, v = (_after(each[prefix], _apart(each[tails], group)) for each in (keys, values))
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))
-        output = scaled_dot_product_attention(q, k, v, attn_mask=group.mask, is_causal=group.mask is None, **settings)
-        output = output.transpose(1, 2).flatten(0, 1)
+        output = _attend_to_all(q, k, v, group.mask, **settings).transpose(1, 2).flatten(0, 1)
         found.append(output if group.real is None else output.index_select(0, group.real))
     return torch.cat(found).unsqueeze(0), None
+
+
+def _attend_to_all(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **settings: Any) -> Tensor:
+    """Queries [R, heads, T, D] on keys and values [R, key heads, P + T, D] of which `mask` [T, P + T] tells those up to each."""
+    if mask is None:
+        return scaled_dot_product_attention(query, key, value, is_causal=True, **settings)
+    found = [
+        scaled_dot_product_attention(query[:, :, asking], key[:, :, seen], value[:, :, seen], attn_mask=mask[asking, seen], **settings)
+        for asking, seen in stretches(query.shape[2], key.shape[2])
+    ]
+    return torch.cat(found, dim=2)
 
 
 def _apart(tails: Tensor, group: Group) -> Tensor:

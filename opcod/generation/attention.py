@@ -20,6 +20,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from opcod.generation.stretches import stretches
+
 NAME = "opcod_groups"
 """Under which transformers knows this attention. It has no mask of that name, so that models leave masks to it."""
 
@@ -123,8 +125,7 @@ def attend(
     if query.shape[2] > 1:
         if shared is not None:
             key, value = shared.before(key, shared.keys[layer]), shared.before(value, shared.values[layer])
-        found: Tensor = sdpa_attention_forward(module, query, key, value, seen.mask, scaling=scaling, **settings)[0]
-        return found, None
+        return _attend_to_all(module, query, key, value, seen.mask, scaling=scaling, **settings), None
     rows, all_heads, _one, features = query.shape
     heads, groups = key.shape[1], all_heads // key.shape[1]
     scale = features**-0.5 if scaling is None else scaling
@@ -142,6 +143,18 @@ def attend(
         there = torch.bmm(shared.grouped(weights[..., : shared.width]), shared.values[layer].flatten(0, 1))
         made += shared.in_rows(there, heads, groups)
     return made.view(rows, 1, all_heads, -1), None
+
+
+def _attend_to_all(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **settings: Any) -> Tensor:
+    """Of many tokens a row, with torch's own attention; what they may see is at most all before them."""
+    if mask is None:
+        whole: Tensor = sdpa_attention_forward(module, query, key, value, None, **settings)[0]
+        return whole
+    found = [
+        sdpa_attention_forward(module, query[:, :, asking], key[:, :, seen], value[:, :, seen], mask[:, :, asking, seen], **settings)[0]
+        for asking, seen in stretches(query.shape[2], key.shape[2])
+    ]
+    return torch.cat(found, dim=1)
 
 
 def _scores(queries: Tensor, keys: Tensor, scale: float) -> Tensor:
