@@ -10,9 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
 
 from app.web.contexts import hue_of
+from app.web.name_places import Anchor, Box, Place, along, name_places, text_box
 from app.web.plots import Tick
 from opcod.types import Evaluation
 
@@ -50,7 +50,7 @@ class Path:
     points: tuple[Point, ...]
     name_x: float
     name_y: float
-    name_anchor: str
+    name_anchor: Anchor
 
     @property
     def line(self) -> str:
@@ -134,19 +134,21 @@ def _plane(by_key: Mapping[tuple[str, int, str], Evaluation], students: Sequence
             )
             for place, (number, a, b) in enumerate(walk)
         )
-        paths.append(Path(name, hue_of(name, students), points, 0, 0, ""))
-    paths = [replace(path, **_label(path, paths)) for path in paths]
-    return Plane(x, y, tuple(paths), across.ticks(), up.ticks())
+        paths.append(Path(name, hue_of(name, students), points, 0, 0, "start"))
+    return Plane(x, y, _named(paths), across.ticks(), up.ticks())
 
 
-def _label(path: Path, paths: Sequence[Path]) -> dict[str, Any]:
-    """Where a student's name stands: beside its last point, below it where another's last point is close above."""
-    end = path.points[-1]
-    flip = end.x > SIZE[0] * 0.72
-    others = [(other.points[-1].x, other.points[-1].y, place) for place, other in enumerate(paths) if other is not path]
-    mine = (end.y, paths.index(path))
-    below = any(abs(x - end.x) < 90 and abs(y - end.y) < 30 and (y, place) < mine for x, y, place in others)
-    return {"name_x": end.x + (-10 if flip else 10), "name_y": end.y + (19 if below else -9), "name_anchor": "end" if flip else "start"}
+def _named(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """With each student's name beside its last point, clear of what is drawn as far as may be."""
+    taken: list[Place] = []
+    for path in paths:
+        taken += along([(point.x, point.y) for point in path.points])
+        for point in path.points:
+            if point.numbered:
+                taken += text_box(str(point.round or "start"), point.x, point.y + 15, "middle").places()
+    ends = [(path.student, (path.points[-1].x, path.points[-1].y)) for path in paths]
+    places = name_places(ends, taken, Box(LEFT, TOP, SIZE[0] - RIGHT, SIZE[1] - BOTTOM))
+    return tuple(replace(path, name_x=name.x, name_y=name.y, name_anchor=name.anchor) for path, name in zip(paths, places, strict=True))
 
 
 def _axis(items: Sequence[Evaluation], start: float, end: float) -> _Axis:

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.web.name_places import Box, text_box
 from app.web.pareto_plane import planes
 from opcod.types import Evaluation
 
@@ -52,8 +58,33 @@ def test_scores_at_the_ends_stay_within_the_frame() -> None:
     assert [tick.label for tick in plane.x_ticks] == ["0", "20", "40", "60", "80", "100"]
 
 
-def test_names_of_students_that_end_together_do_not_cover_each_other() -> None:
-    found = [score(student, domain, 0, 0.5) for student in ("s", "t") for domain in ("x", "y")]
-    [plane] = planes(found, ["s", "t"], ["x", "y"])
-    first, second = plane.paths
-    assert abs(first.name_y - second.name_y) >= 14
+def walks(*students: Sequence[tuple[float, float]]) -> list[Evaluation]:
+    """Scores of students named s0, s1, … on x and y, round after round."""
+    return [
+        score(f"s{place}", domain, number, value)
+        for place, walk in enumerate(students)
+        for number, scores in enumerate(walk)
+        for domain, value in zip("xy", scores, strict=True)
+    ]
+
+
+scores = st.tuples(st.floats(0.1, 0.9), st.floats(0.1, 0.9))
+
+
+@given(first=st.lists(scores, min_size=1, max_size=5), second=st.lists(scores, min_size=1, max_size=5))
+def test_names_lie_in_the_frame_and_not_on_each_other(first: list[tuple[float, float]], second: list[tuple[float, float]]) -> None:
+    [plane] = planes(walks(first, second), ["s0", "s1"], ["x", "y"])
+    one, other = (text_box(path.student, path.name_x, path.name_y, path.name_anchor) for path in plane.paths)
+    frame = Box(plane.left, plane.top, plane.right_edge, plane.bottom_edge)
+    assert one.lies_in(frame)
+    assert other.lies_in(frame)
+    assert one.right <= other.left or other.right <= one.left or one.bottom <= other.top or other.bottom <= one.top
+
+
+def test_a_name_leaves_a_round_number_free() -> None:
+    """The second student's way passes right above where the first one's name would stand."""
+    [plane] = planes(walks([(0.3, 0.3), (0.5, 0.5)], [(0.55, 0.56), (0.8, 0.3)]), ["s0", "s1"], ["x", "y"])
+    path, other = plane.paths
+    number = other.points[0]
+    name = text_box(path.student, path.name_x, path.name_y, path.name_anchor)
+    assert not any(name.holds(place) for place in text_box("start", number.x, number.y + 15, "middle").places())
