@@ -24,6 +24,12 @@ def conclude(session: Session, entry: int, action: str, obj: str, outcome: str) 
     session.exec(update(AuditRow).where(col(AuditRow.id) == entry).values(action=action[:120], object=obj[:200], outcome=outcome))
 
 
+def has_signed_in(session: Session, who: str, address: str) -> bool:
+    """Whether the person has come in from this address."""
+    came = (col(AuditRow.who) == who, col(AuditRow.action) == "login", col(AuditRow.address) == address[:64], col(AuditRow.outcome) == "ok")
+    return bool(who) and session.exec(select(AuditRow.id).where(*came).limit(1)).first() is not None
+
+
 def about(request: Request, thing: str) -> None:
     """Say in the request's entry what it was about, where its address does not."""
     request.state.about = thing

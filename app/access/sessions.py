@@ -25,7 +25,8 @@ def sign_in(engine: Engine, settings: Settings, name: str, password: str, *, add
     Takes as long for a name that nobody has, for one that is disabled and for a wrong password.
     """
     with writing(engine) as session:
-        wait = tries.count_try(session, name, address)
+        known = audit.has_signed_in(session, _known(session, name), address)
+        wait = tries.count_try(session, name, address, known=known)
         if wait is not None:
             if wait.first:
                 audit.record(session, _known(session, name), "", "login", "", address, "refused: too many tries")
@@ -37,7 +38,7 @@ def sign_in(engine: Engine, settings: Settings, name: str, password: str, *, add
         if not right or person is None:
             audit.record(session, person.name if person else "", "", "login", "", address, "refused: wrong name or password")
             return None
-        tries.forgive(session, name)
+        tries.forgive(session, name, address, known=known)
         if renewed:
             session.exec(update(PersonRow).where(col(PersonRow.id) == person.id).values(password_hash=renewed))
         assert person.id is not None

@@ -28,19 +28,20 @@ class Wait:
     """Whether this is the first that is refused: the one to write down."""
 
 
-def count_try(session: Session, name: str, address: str) -> Wait | None:
+def count_try(session: Session, name: str, address: str, *, known: bool = False) -> Wait | None:
     """Count one more try. None where it may go on.
 
-    It is counted before it is known to be wrong, so that many at once get no further than many in a row.
+    It is counted before it is known to be wrong, so that many at once get no further than many in a row. From an address that is `known`
+    to be the person's, the name's tries are counted apart: whoever guesses elsewhere does not shut the person out there.
     """
-    waits = [_count(session, key, most) for key, most in ((_name_key(name), PER_NAME), (_address_key(address), PER_ADDRESS))]
-    over = [wait for wait in waits if wait is not None]
+    keys = ((_name_key(name, address if known else ""), PER_NAME), (_address_key(address), PER_ADDRESS))
+    over = [wait for wait in (_count(session, key, most) for key, most in keys) if wait is not None]
     return Wait(max(wait.seconds for wait in over), any(wait.first for wait in over)) if over else None
 
 
-def forgive(session: Session, name: str) -> None:
+def forgive(session: Session, name: str, address: str, *, known: bool = False) -> None:
     """The name's password was given: its tries no longer count. Those of the address do."""
-    session.exec(delete(TryRow).where(col(TryRow.key) == _name_key(name)))
+    session.exec(delete(TryRow).where(col(TryRow.key) == _name_key(name, address if known else "")))
 
 
 def _count(session: Session, key: str, most: int) -> Wait | None:
@@ -57,9 +58,10 @@ def _count(session: Session, key: str, most: int) -> Wait | None:
     return None if count <= most else Wait(max(1, round((began + WINDOW - moment).total_seconds())), count == most + 1)
 
 
-def _name_key(name: str) -> str:
+def _name_key(name: str, address: str) -> str:
     """A hash: what is typed into the name's field is now and then a password."""
-    return "name:" + hashlib.sha256(name.strip().casefold().encode("utf-8", "replace")).hexdigest()[:32]
+    told = f"{name.strip().casefold()}\0{_address_key(address)}" if address else name.strip().casefold()
+    return "name:" + hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def _address_key(address: str) -> str:

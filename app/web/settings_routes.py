@@ -41,7 +41,7 @@ def password(
     """Set another password."""
     person_id, mark = _signed_in(person), cookies.read(request, settings, cookies.SESSION)
     with writing(engine) as session:
-        wait = tries.count_try(session, person.name, address_of(request))
+        wait = tries.count_try(session, person.name, address_of(request), known=True)
     if wait is not None:
         text = f"The next one is looked at in {duration(wait.seconds)}."
         return _tab(request, engine, settings, person, "you", Notice("error", "Too many tries.", text), 429)

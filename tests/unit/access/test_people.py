@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from app.access import audit, links, people, sessions, tokens
+from app.access import audit, links, people, sessions, tokens, tries
 from app.access.person import Person
 from app.db import reading, writing
 from app.errors import Invalid, NotFound, Refused
@@ -77,6 +77,20 @@ def test_a_name_is_one_persons(engine: Engine) -> None:
     for name in ("", "a b", "-a", "ä", "user", "Reaper", "a" * 65, "a\nb", "../a"):
         with pytest.raises(Invalid), writing(engine) as session:
             people.add(session, name, "viewer", "x")
+
+
+def test_guesses_from_elsewhere_do_not_keep_a_person_out_where_she_has_come_in(engine: Engine, settings: Settings) -> None:
+    add_person(engine, "ada", "admin")
+
+    def sign_in(address: str, password: str = PASSWORD) -> str | tries.Wait | None:
+        return sessions.sign_in(engine, settings, "Ada", password, address=address, agent="A browser")
+
+    assert isinstance(sign_in("192.0.2.1"), str)
+    for _ in range(tries.PER_NAME + 1):
+        guessed = sign_in("198.51.100.9", "a guess")
+    assert isinstance(guessed, tries.Wait)
+    assert isinstance(sign_in("203.0.113.7"), tries.Wait)
+    assert isinstance(sign_in("192.0.2.1"), str)
 
 
 def test_a_session_and_a_token_say_who_one_is(engine: Engine, settings: Settings) -> None:

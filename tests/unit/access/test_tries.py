@@ -10,10 +10,12 @@ from app.access import tries
 from app.db import now, writing
 from tests.unit.app.conftest import *  # noqa: F403 (both databases)
 
+HOME, ELSEWHERE = "192.0.2.1", "198.51.100.9"
 
-def attempt(engine: Engine, name: str = "ada", address: str = "192.0.2.1") -> bool:
+
+def attempt(engine: Engine, name: str = "ada", address: str = HOME, *, known: bool = False) -> bool:
     with writing(engine) as session:
-        return tries.count_try(session, name, address) is None
+        return tries.count_try(session, name, address, known=known) is None
 
 
 def test_many_at_once_get_no_further_than_many_in_a_row(engine: Engine) -> None:
@@ -25,7 +27,7 @@ def test_many_at_once_get_no_further_than_many_in_a_row(engine: Engine) -> None:
 def test_names_are_counted_apart_and_an_address_over_all_of_them(engine: Engine) -> None:
     passed = [attempt(engine, name=f"name{number}") for number in range(tries.PER_ADDRESS + 1)]
     assert passed == [True] * tries.PER_ADDRESS + [False]
-    assert attempt(engine, name="name0", address="198.51.100.9")
+    assert attempt(engine, name="name0", address=ELSEWHERE)
 
 
 def test_a_subnet_of_ipv6_counts_as_one(engine: Engine) -> None:
@@ -38,7 +40,7 @@ def test_the_right_password_forgives_the_name_and_time_forgives_all(engine: Engi
     for _ in range(tries.PER_NAME):
         attempt(engine)
     with writing(engine) as session:
-        tries.forgive(session, " ADA ")
+        tries.forgive(session, " ADA ", HOME)
     assert attempt(engine)
     for _ in range(tries.PER_NAME):
         attempt(engine)
@@ -46,3 +48,14 @@ def test_the_right_password_forgives_the_name_and_time_forgives_all(engine: Engi
     later = now() + tries.WINDOW + timedelta(seconds=1)
     monkeypatch.setattr(tries, "now", lambda: later)
     assert attempt(engine)
+
+
+def test_who_guesses_elsewhere_does_not_shut_a_person_out_at_home(engine: Engine) -> None:
+    while attempt(engine, address=ELSEWHERE):
+        pass
+    assert not attempt(engine, address="203.0.113.7")
+    assert [attempt(engine, known=True) for _ in range(tries.PER_NAME + 1)] == [True] * tries.PER_NAME + [False]
+    with writing(engine) as session:
+        tries.forgive(session, "ada", HOME, known=True)
+    assert attempt(engine, known=True)
+    assert not attempt(engine, address=ELSEWHERE)
