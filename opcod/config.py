@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
 
 from opcod.errors import ConfigError
 from opcod.plain_text import bounded
@@ -26,6 +26,10 @@ MAX_YAML_VALUES = 100_000
 """Keys counted, and values behind aliases as often as they stand for something."""
 MAX_DEPTH = 32
 """Levels of settings that are still to be judged; those that there are need four."""
+CPU_MICRO_BATCH_TOKENS = 16_384
+"""What `compute.micro_batch_tokens: auto` is on a CPU, whose memory others share: a run's rounding must not depend on them."""
+FIRST_MICRO_BATCH_TOKENS = 2048
+"""What `auto` begins with on a GPU, before anything was measured."""
 LONGEST_SOURCE = 500
 """Characters of a path or a hub id; tables of the service have indices over them."""
 
@@ -318,8 +322,11 @@ class ComputeConfig(_Section):
         gt=0,
         lt=1,
     )
-    micro_batch_tokens: int = _field(
-        16_384, "Tokens computed together in an update, padding included; lower it when memory runs out.", unit="tokens", ge=64
+    micro_batch_tokens: Annotated[int, Field(ge=64)] | Literal["auto"] = _field(
+        "auto",
+        "Tokens computed together in an update, padding included. auto: on a GPU as many as its memory is measured to carry, "
+        f"on a CPU {CPU_MICRO_BATCH_TOKENS:,}.",
+        unit="tokens",
     )
     gradient_checkpointing: bool = _field(False, "Recompute activations in the backward pass: less memory, more time.")
     side_by_side: bool = _field(
@@ -328,6 +335,19 @@ class ComputeConfig(_Section):
         "each process has its own copy of the base of adapters, and a GPU of its own where device is auto or cuda and there are as many.",
     )
     threads: int | None = _field(None, "CPU threads of each student's process; empty: the cores shared among them.", ge=1, le=1024)
+
+    @field_validator("micro_batch_tokens", mode="wrap")
+    @classmethod
+    def _number_or_auto(cls, value: Any, judge: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return judge(value)
+        except ValidationError:  # which names each kind of value, at a place of its own
+            raise ValueError("must be a whole number of at least 64, or auto") from None
+
+    @property
+    def known_micro_batch_tokens(self) -> int:
+        """The number of `micro_batch_tokens`; where it is `auto`, that of a CPU."""
+        return CPU_MICRO_BATCH_TOKENS if self.micro_batch_tokens == "auto" else self.micro_batch_tokens
 
 
 class ExperimentConfig(_Section):

@@ -18,6 +18,7 @@ BESIDE = (
     "compute.device",
     "compute.gpu_memory_gib",
     "compute.gpus",
+    "compute.micro_batch_tokens",
     "compute.threads",
     "compute.side_by_side",
     "compute.vllm_memory_fraction",

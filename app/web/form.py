@@ -21,6 +21,7 @@ LONG_TEXT = 2_000
 """A text that may be this long gets a large box."""
 OPEN_SECTIONS = ("general", "students", "domains", "method", "schedule")
 OPEN_GROUPS = re.compile(r"^(method\.gate|domains\.\d+\.verifier|compute\.adapters)$")
+WHOLE_NUMBER = re.compile(r"\s*[+-]?\d{1,30}\s*")
 TITLES = {
     "optimizer": "Optimiser",
     "grpo": "GRPO",
@@ -146,7 +147,7 @@ class _Builder:
             description=schema.get("description", ""),
             unit=schema.get("unit", ""),
             source=schema.get("source", ""),
-            limits=_limits(below),
+            limits=_limits(next((choice for choice in below.get("anyOf", ()) if choice.get("type") == "integer"), below)),
             default=_text(schema["default"]) if "default" in schema else "",
             choices=tuple(str(choice) for choice in below.get("enum", ())),
             optional=optional,
@@ -236,10 +237,13 @@ def _value(below: Mapping[str, Any], optional: bool, text: str) -> Any:
         return text == "true"
     if kind in ("integer", "number"):
         try:
-            return int(text) if re.fullmatch(r"\s*[+-]?\d{1,30}\s*", text) else float(text)
+            return int(text) if WHOLE_NUMBER.fullmatch(text) else float(text)
         except ValueError:
             return text
-    if any(choice.get("type") == "array" for choice in below.get("anyOf", ())) and "," in text:
+    kinds = {choice.get("type") for choice in below.get("anyOf", ())}
+    if "integer" in kinds and WHOLE_NUMBER.fullmatch(text):
+        return int(text)
+    if "array" in kinds and "," in text:
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
 

@@ -38,7 +38,7 @@ def step_jobs(config: ExperimentConfig, shape: ModelShape, one: Behaviour) -> St
             prompt=one.prompt,
             response=one.response,
             teacher_prompt=None if grpo else one.teacher_prompt,
-            micro_batch_tokens=config.compute.micro_batch_tokens,
+            micro_batch_tokens=config.compute.known_micro_batch_tokens,
             recomputed=config.compute.gradient_checkpointing,
             trainable=shape.trainable(config.compute.adapters),
             updates=ceil(questions / (config.optimizer.mini_batch_questions or questions)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict
@@ -10,7 +11,7 @@ from opcod.config import ExperimentConfig
 from opcod.errors import ModelError
 from opcod.estimation.behaviour import Behaviour
 from opcod.estimation.models import ModelShape, model_shape
-from opcod.estimation.space import phase_bytes, student_bytes
+from opcod.estimation.space import grows, phase_bytes, student_bytes, with_micro_batches
 from opcod.estimation.words import size
 
 LOWER = {
@@ -34,6 +35,8 @@ class ProcessMemory(BaseModel):
     """So many processes hold as much, each on a GPU of its own, or, where the run is for a CPU, all of them there."""
     phases: dict[str, int]
     """Peak of `evaluation`, `rollout`, `feedback`, `update`, with all that stands."""
+    largest_update: int | None = None
+    """Where micro-batches grow into what is free: the update's peak with its whole share of a batch in one; `phases` has the least."""
 
 
 class Memory(BaseModel):
@@ -80,6 +83,7 @@ def memory(config: ExperimentConfig, shapes: Sequence[ModelShape] | None = None)
     students = [student_bytes(config, place, known, one) for place in range(len(known))]
     names = [student.name for student in config.students]
     together = phase_bytes(config, students)
+    largest = _largest_updates(config, known, one)
     groups = [[name] for name in names] if config.compute.side_by_side else [names]
     return Memory(
         bases={student.model: student.base for student in students},
@@ -89,10 +93,18 @@ def memory(config: ExperimentConfig, shapes: Sequence[ModelShape] | None = None)
         teachers=sum(student.teacher for student in students),
         tutors=max(student.tutors for student in students),
         processes=[
-            ProcessMemory(students=group, gpus=config.compute.gpus, phases=phases) for group, phases in zip(groups, together, strict=True)
+            ProcessMemory(students=group, gpus=config.compute.gpus, phases=phases, largest_update=most)
+            for group, phases, most in zip(groups, together, largest, strict=True)
         ],
         vllm_share=config.compute.vllm_memory_fraction if config.compute.engine == "vllm" else 0.0,
     )
+
+
+def _largest_updates(config: ExperimentConfig, shapes: Sequence[ModelShape], one: Behaviour) -> Sequence[int | None]:
+    if not grows(config):
+        return [None] * (len(shapes) if config.compute.side_by_side else 1)
+    whole = with_micro_batches(config, sys.maxsize)
+    return [phases["update"] for phases in phase_bytes(whole, [student_bytes(whole, place, shapes, one) for place in range(len(shapes))])]
 
 
 def longest(config: ExperimentConfig) -> Behaviour:
@@ -128,12 +140,22 @@ def lines(found: Memory, device: float | None) -> Iterator[str]:
         yield f"Peak of {' and '.join(process.students)}{each}:"
         for phase, value in process.phases.items():
             tight = device is not None and found.with_share(phase, value, device) > USABLE * device / len(found.processes)
+            most = process.largest_update if phase == "update" else None
             lower = "compute.vllm_memory_fraction" if found.vllm_share and phase != "update" else LOWER[phase]
-            yield f"  {phase:18}{size(value)}{f', too much: lower {lower}' if tight else ''}"
+            if most is not None:
+                lower = "generation.max_response_tokens"  # one response at a time is the least
+            told = f", too much: lower {lower}" if tight else "" if most is None else _growing(value, most, device, len(found.processes))
+            yield f"  {phase:18}{size(value)}{told}"
     if found.vllm_share:
         yield f"{'vLLM':20}{found.vllm_share:.0%} of the device besides, in each process while text is sampled"
     verdict = "" if device is None else f" {'Fits' if found.fits(device) else 'Does not fit'} into {size(device)}."
     yield f"{'Peak':20}{size(found.peak)}, besides what torch and its kernels take.{verdict}"
+
+
+def _growing(least: int, most: int, device: float | None, processes: int) -> str:
+    """What micro-batches that take what is free come to in each process."""
+    reached = most if device is None else min(most, USABLE * device / processes)
+    return f" at the least; micro-batches grow into what is free, up to {size(reached)}" if reached > least else ""
 
 
 def _shape(ref: str) -> ModelShape:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from opcod.config import ExperimentConfig
+from opcod.config import FIRST_MICRO_BATCH_TOKENS, ExperimentConfig
 from opcod.estimation.behaviour import Behaviour
 from opcod.estimation.models import ModelShape
 
@@ -226,7 +226,7 @@ def _together(config: ExperimentConfig, one: Behaviour) -> tuple[int, int]:
 
     Self-teachers' prompts begin with the question; that they share more, such as a solution, is not counted on.
     """
-    limit, each = config.compute.micro_batch_tokens, config.generation.rollouts
+    limit, each = _limit(config), config.generation.rollouts
     response = one.response + (0.0 if config.method.algorithm == "grpo" else max(0.0, one.teacher_prompt - one.prompt))
     questions = _share(config, config.optimizer.mini_batch_questions or config.schedule.questions_per_step)
     if (fit := int(limit / (one.prompt + each * response))) > 0:
@@ -234,6 +234,20 @@ def _together(config: ExperimentConfig, one: Behaviour) -> tuple[int, int]:
     while each > 1 and one.prompt + each * response > limit:
         each = -(-each // 2)
     return 1, each
+
+
+def grows(config: ExperimentConfig) -> bool:
+    """Whether micro-batches take what memory is free. What is computed here of an update is then the least that it needs."""
+    return config.compute.micro_batch_tokens == "auto" and config.compute.device != "cpu"
+
+
+def with_micro_batches(config: ExperimentConfig, tokens: int) -> ExperimentConfig:
+    """The same settings with micro-batches of so many tokens."""
+    return config.model_copy(update={"compute": config.compute.model_copy(update={"micro_batch_tokens": tokens})})
+
+
+def _limit(config: ExperimentConfig) -> int:
+    return FIRST_MICRO_BATCH_TOKENS if grows(config) else config.compute.known_micro_batch_tokens
 
 
 def _key_heads(config: ExperimentConfig, shape: ModelShape) -> int:

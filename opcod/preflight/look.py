@@ -254,7 +254,7 @@ def _divergence(student: Student, taught: Sequence[Sample], loss: LossConfig, co
     responses = [sample.response.generation.token_ids for sample in taught]
     passes = [[sample.prompt for sample in taught], [sample.teacher_prompt or [] for sample in taught]]
     total = 0.0
-    for rows in micro_batches(student.model, passes, responses, max_tokens=config.compute.micro_batch_tokens):
+    for rows in micro_batches(student.model, passes, responses, max_tokens=config.compute.known_micro_batch_tokens):
         chosen = [responses[row] for row in rows]
         plain, informed = (
             response_readout(student.model, [prompts[row] for row in rows], chosen, pad_id=pad_id if isinstance(pad_id, int) else 0)

@@ -33,6 +33,8 @@ class StudentProfile(BaseModel):
     """Mean of a step with the writing of its events."""
     skipped_updates: int
     """Steps that had nothing to learn from, so that their update took no time."""
+    micro_batch_tokens: int | None = None
+    """The most tokens that a pass of the last update might compute."""
     parts: list[PartProfile]
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -32,19 +35,69 @@ class ResidentMemory:
         return found
 
 
-class CudaMemory:
-    """What torch had allocated on a CUDA device; waits for it at every border."""
+class Peaks:
+    """The peak of a device's memory, for several who look at it: torch keeps a single one, which each look sets back.
 
-    def __init__(self, device: torch.device) -> None:
+    `take` reads torch's and sets it back.
+    """
+
+    def __init__(self, take: Callable[[], int]) -> None:
+        self._take = take
+        self._ever = 0
+        self._since: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+
+    def since_last(self, who: object) -> int:
+        """The most bytes held since `who` last asked; at first, since the process began."""
+        seen = self.ever()
+        found = self._since.setdefault(who, seen)
+        self._since[who] = 0
+        return found
+
+    def ever(self) -> int:
+        """The most bytes held since the process began."""
+        now = self._take()
+        self._ever = max(self._ever, now)
+        for who, before in self._since.items():
+            self._since[who] = max(before, now)
+        return self._ever
+
+
+@cache
+def cuda_peaks(index: int) -> Peaks:
+    """Of what torch has allocated on a CUDA device."""
+
+    def take() -> int:
+        found = torch.cuda.max_memory_allocated(index)
+        torch.cuda.reset_peak_memory_stats(index)
+        return found
+
+    return Peaks(take)
+
+
+class CudaMemory:
+    """What torch has allocated on a CUDA device; waits for it at every border. `sharers` processes of the run have the device together."""
+
+    def __init__(self, device: torch.device, sharers: int = 1) -> None:
         self.device = device
+        self._sharers = sharers
+        self._peaks = cuda_peaks(torch.cuda.current_device() if device.index is None else device.index)
 
     def settle(self) -> None:
         torch.cuda.synchronize(self.device)
 
-    def take_peak(self) -> int | None:
-        found = torch.cuda.max_memory_allocated(self.device)
-        torch.cuda.reset_peak_memory_stats(self.device)
-        return found
+    def take_peak(self) -> int:
+        return self._peaks.since_last(self)
+
+    def held(self) -> int:
+        """Bytes allocated now."""
+        return torch.cuda.memory_allocated(self.device)
+
+    def free(self) -> int:
+        """Bytes that this process could hold besides: what nobody has, what torch keeps for later, and no more than its share."""
+        nobodys, whole = torch.cuda.mem_get_info(self.device)
+        held = self.held()
+        kept = torch.cuda.memory_reserved(self.device) - held
+        return max(0, min(nobodys + kept, whole // self._sharers - held))
 
 
 def gauge_of(device: torch.device) -> Gauge:

@@ -84,7 +84,7 @@ def _measure(phase: _Phase, device: torch.device, *, steps: int, warmup: int, te
     tutors = {one.tutor: 0 for one in phase.decisions if one.domains and one.tutor != name}
     hosts.ask((name, "begin_phase", (phase.decisions, phase.scores, tutors)))
     watch = Stopwatch(gauge_of(device))
-    skipped = 0
+    skipped, tokens = 0, None
     for step in range(1, warmup + steps + 1):
         tell(f"{name}: step {step} of {warmup + steps}{', to warm up' if step <= warmup else ''}")
         with measuring(watch if step > warmup else Stopwatch()) as stopwatch, stopwatch.part("all"):
@@ -92,6 +92,7 @@ def _measure(phase: _Phase, device: torch.device, *, steps: int, warmup: int, te
             with stopwatch.part("events"):
                 _emit(phase.sink, name, record)
         skipped += step > warmup and not record.metrics[f"{name}/train/updates"]
+        tokens = record.metrics.get(f"{name}/train/micro_batch_tokens", tokens)
     hosts.ask((name, "end_phase", ()))
     everything = watch.whole.parts["all"]
     tops = {**everything.parts["step"].parts, "events": everything.parts["events"]}
@@ -103,6 +104,7 @@ def _measure(phase: _Phase, device: torch.device, *, steps: int, warmup: int, te
         steps=steps,
         seconds=everything.seconds / steps,
         skipped_updates=skipped,
+        micro_batch_tokens=None if tokens is None else int(tokens),
         parts=_shares(tops, everything.seconds, everything.seconds, steps),
     )
 

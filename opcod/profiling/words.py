@@ -32,6 +32,8 @@ def tables(found: Profile) -> Iterator[Table | str]:
     """One table a student, then what the figures are."""
     for student in found.students:
         yield _table(student)
+        if student.micro_batch_tokens is not None:
+            yield f"Micro-batches of at most {student.micro_batch_tokens:,} tokens in the last update."
         if student.skipped_updates:
             yield (
                 f"{student.skipped_updates} of {student.steps} steps of {student.student} had nothing to learn from: no correct rollout "

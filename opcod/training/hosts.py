@@ -12,11 +12,13 @@ import signal
 import tempfile
 import threading
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from itertools import chain
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
@@ -64,10 +66,12 @@ def open_hosts(config: ExperimentConfig, folder: Path, domains: Sequence[DomainD
     devices = devices_of(config)
     processes = compute.gpus * (len(devices) if compute.side_by_side else 1)
     threads = compute.threads or max(1, available_cores() // processes)
+    lanes = [*devices.values()] if compute.side_by_side else [next(iter(devices.values()))]
+    sharers = Counter(chain.from_iterable(lanes))
 
     def arguments(name: str, rank: int) -> HostArguments:
         own = config.model_copy(update={"compute": compute.model_copy(update={"device": devices[name][rank]})})
-        return own, name, folder, tuple(domains), threads
+        return own, name, folder, tuple(domains), threads, sharers[devices[name][rank]]
 
     if processes == 1:
         return LocalHosts({name: arguments(name, 0) for name in devices})
@@ -103,7 +107,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-HostArguments = tuple[ExperimentConfig, str, Path, tuple[DomainData, ...], int]
+HostArguments = tuple[ExperimentConfig, str, Path, tuple[DomainData, ...], int, int]
 """What `StudentHost` is made from, but for what it shares with others."""
 
 

@@ -12,6 +12,7 @@ from typing import get_args
 import torch
 
 from opcod.distillation.self_teacher import shown_feedback
+from opcod.profiling.gauges import cuda_peaks
 from opcod.training.samples import Sample
 from opcod.training.update import UpdateReport
 from opcod.types import FeedbackOutcome
@@ -30,7 +31,8 @@ def step_metrics(student: str, groups: Sequence[Sequence[Sample]], facts: StepFa
     """All metrics of a step, finite numbers only; a mean over nothing is left out.
 
     Fractions are of the step's rollouts (of its feedbacks, for ``feedback/*``), lengths in tokens, losses and
-    entropies in nats per token, ``timing_s/*`` in seconds, ``memory/*`` in bytes.
+    entropies in nats per token, ``timing_s/*`` in seconds, ``memory/*`` in bytes; ``train/micro_batch_tokens`` is the
+    most tokens that a pass of its updates might compute.
     """
     samples = [sample for group in groups for sample in group]
     lengths = [sample.rollout.tokens for sample in samples]
@@ -60,6 +62,7 @@ def _update_metrics(reports: Sequence[UpdateReport]) -> dict[str, float]:
     return {
         "train/loss": fmean(report.loss for report in reports),
         "train/gradient_norm": fmean(report.gradient_norm for report in reports),
+        "train/micro_batch_tokens": float(min(report.micro_batch_tokens for report in reports)),
         "train/loss_tokens": float(sum(len(one.loss) for one in tokens)),
         "train/entropy": _flat_mean(one.entropy for one in tokens),
         "train/importance_weight": _flat_mean(one.weight for one in tokens),
@@ -109,7 +112,7 @@ def _timings(timings: Mapping[str, float], rollout_tokens: int) -> dict[str, flo
 def _peak_memory() -> int:
     """The device's peak where there is one, else the process's largest resident size."""
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+        return cuda_peaks(torch.cuda.current_device()).ever()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from opcod.config import ExperimentConfig, StudentConfig
+from opcod.config import FIRST_MICRO_BATCH_TOKENS, ExperimentConfig, StudentConfig
 from opcod.errors import DataError, ModelError
 from opcod.evaluation.accuracy import evaluate, evaluation_params
 from opcod.generation.base import Engine
@@ -20,6 +20,7 @@ from opcod.generation.policy import Policy
 from opcod.generation.server import ServerEngine
 from opcod.generation.tutoring import Tutor
 from opcod.generation.vllm import VllmEngine, open_engine
+from opcod.profiling.gauges import CudaMemory
 from opcod.seeds import derive_seed
 from opcod.students.bases import Bases
 from opcod.students.chat import end_token_ids
@@ -32,6 +33,7 @@ from opcod.tasks.questions import DomainData
 from opcod.tasks.verifiers import make_verifier
 from opcod.training.checkpoints import explained_disk_errors, load_state, save_state, tutor_path
 from opcod.training.manifest import StudentState
+from opcod.training.micro_batch_size import MicroBatchSize
 from opcod.training.optimizer import Optimizer
 from opcod.training.sampler import balanced_subset
 from opcod.training.step import StepRecord, Tutee, Tutoring, run_step
@@ -49,7 +51,8 @@ class StudentFacts:
 
 
 class StudentHost:
-    """Holds a student, its self-teacher and its optimiser. `bases` are what it shares with the other hosts of its process.
+    """Holds a student, its self-teacher and its optimiser. `bases` are what it shares with the other hosts of its process, `sharers` how
+    many processes have its device.
 
     In a team each process has such a host, and all must make the same calls; only the first writes, and only its answers count.
     """
@@ -61,6 +64,7 @@ class StudentHost:
         folder: Path,
         domains: Sequence[DomainData],
         threads: int,
+        sharers: int = 1,
         bases: Bases | None = None,
         team: Team = ALONE,
     ) -> None:
@@ -80,6 +84,7 @@ class StudentHost:
         team.shard(self.student.model)
         self.policy = self._policy(self.student, config.generation.batch_size, self._vllm(self.student))
         self.optimizer = Optimizer(self.student.model, config.optimizer)
+        self.micro_batches = _micro_batch_size(config, device, sharers)
         self.steps = 0
         self.tutoring = Tutoring()
 
@@ -147,7 +152,7 @@ class StudentHost:
             self.teacher,
             self.optimizer,
             pad_id if isinstance(pad_id, int) else 0,
-            self.config.compute.micro_batch_tokens,
+            self.micro_batches,
             self.team,
         )
         tutee = Tutee(self.name, self.config, self.policy, learner, training, self.verifiers, self.team)
@@ -162,10 +167,12 @@ class StudentHost:
             torch.cuda.empty_cache()
 
     def save(self) -> StudentState | None:
-        """Weights, self-teacher, and optimiser as a state on disk, whatever the number of processes; None where another writes it."""
+        """All that it has learned, and its optimiser, as a state on disk, whatever the processes' number; None where another writes it."""
         tensors = {"weights": trainable_state(self.student.model), "optimizer": self.optimizer.state_dict()}
         if self.teacher is not None:
             tensors["teacher"] = self.teacher.state_dict()
+        if any(learned := self.team.gather(self.micro_batches.state())):
+            tensors["micro_batches"] = {"learned": torch.tensor(learned)}
         return save_state(self.folder, self.name, self.steps, tensors) if self.team.rank == 0 else None
 
     def load(self, state: StudentState) -> None:
@@ -175,6 +182,9 @@ class StudentHost:
         self.optimizer.load_state_dict(tensors["optimizer"])
         if self.teacher is not None:
             self.teacher.load_state_dict(tensors["teacher"])
+        learned = tensors.get("micro_batches", {}).get("learned", ())
+        if len(learned) == self.team.size:  # as many processes as there were: each goes on with its own
+            self.micro_batches.load_state([int(figure) for figure in learned[self.team.rank]])
         self.steps = state.steps
 
     def export(self) -> str:
@@ -260,3 +270,10 @@ class StudentHost:
                     advice="Raise generation.max_prompt_tokens or take these questions out.",
                     field=f"domains.{index}.train",
                 )
+
+
+def _micro_batch_size(config: ExperimentConfig, device: torch.device, sharers: int) -> MicroBatchSize:
+    """As the configuration says; memory is measured on a GPU alone."""
+    if config.compute.micro_batch_tokens == "auto" and device.type == "cuda":
+        return MicroBatchSize(FIRST_MICRO_BATCH_TOKENS, CudaMemory(device, sharers))
+    return MicroBatchSize(config.compute.known_micro_batch_tokens)

@@ -43,6 +43,8 @@ from opcod.types import Evaluation, GateDecision, Split, Verdict
 
 logger = logging.getLogger(__name__)
 
+NOTABLE = 0.1
+"""Share by which the tokens of micro-batches must change to be told."""
 Beat = list[tuple[str, int]]
 """(student, step) pairs that run at once."""
 
@@ -104,6 +106,7 @@ class _Run:
         self.states: dict[str, StudentState] = {}
         self.tutors: dict[str, int] = {}
         self.saved_at: tuple[int, dict[str, int]] | None = None
+        self.micro_batches = dict.fromkeys(self.students, float(config.compute.known_micro_batch_tokens))
 
     def go(self, start: Manifest | None) -> TrainingResult:
         facts: list[StudentFacts] = self._ask_all("check")
@@ -211,9 +214,16 @@ class _Run:
         for result in record.break_rescue:
             self._emit(BreakRescueMeasured(result=result))
         self._emit(StepFinished(round=round, tutee=tutee, step=step, metrics=record.metrics))
+        self._tell_micro_batches(tutee, step, record.metrics.get(f"{tutee}/train/micro_batch_tokens"))
         if in_round == self.K:
             self._emit(PhaseFinished(round=round, tutee=tutee))
         self.steps[tutee] = step
+
+    def _tell_micro_batches(self, tutee: str, step: int, tokens: float | None) -> None:
+        """Log where the limit has become another by more than what stands in memory differs from one step to the next."""
+        if tokens is not None and abs(tokens - self.micro_batches[tutee]) > NOTABLE * self.micro_batches[tutee]:
+            logger.info("%s: micro-batches of at most %d tokens in step %d.", tutee, tokens, step)
+            self.micro_batches[tutee] = tokens
 
     def _end_beat(self, beat: Beat, round: int, decisions: list[GateDecision]) -> None:
         step = beat[0][1]

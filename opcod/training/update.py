@@ -5,7 +5,6 @@ The batch is cut into micro-batches; each adds its share of the whole batch's me
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,13 +21,12 @@ from opcod.distillation.lens import TokenView, view_tokens
 from opcod.distillation.loss import aggregate, importance_weights, score_distillation, score_sampled
 from opcod.distillation.micro_batches import Prompts, computed_tokens, micro_batches, questions
 from opcod.distillation.readout import response_readout
-from opcod.errors import NumericsError, ResourceError
+from opcod.errors import NumericsError
 from opcod.stopwatch import part
 from opcod.students.ema import ExponentialAverage
+from opcod.training.micro_batch_size import MicroBatchSize
 from opcod.training.optimizer import Optimizer
 from opcod.training.team import ALONE, Team, even_shares
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +58,14 @@ class TokenStatistics:
 
 @dataclass(frozen=True, slots=True)
 class UpdateReport:
-    """The batch's loss, the gradient norm before clipping, the learning rate used, and each response's statistics."""
+    """The batch's loss, the gradient norm before clipping, the learning rate used, each response's statistics, and how it was cut."""
 
     loss: float
     gradient_norm: float
     learning_rate: float
     tokens: tuple[TokenStatistics, ...]
+    micro_batch_tokens: int
+    """The most tokens that a pass might compute; in a team, where fewest."""
     views: Mapping[int, TokenView] = field(default_factory=dict)
     """Row of the batch -> what was seen of its tokens, for the responses that asked for it."""
 
@@ -78,15 +78,15 @@ class Learner:
     teacher: ExponentialAverage | None
     optimizer: Optimizer
     pad_id: int
-    micro_batch_tokens: int
+    micro_batches: MicroBatchSize
     team: Team = ALONE
 
 
 MicroLoss = Callable[[list[int]], tuple[Tensor, Tensor, Tensor]]
 """Rows of the batch -> values with gradient, entropies and weights, each [N] of their response tokens, row after row."""
 
-_Learnt = tuple[float, dict[int, TokenStatistics]]
-"""A loss, and what was seen of the rows of the batch that it is of."""
+_Learnt = tuple[float, dict[int, TokenStatistics], int]
+"""A loss, what was seen of the rows of the batch that it is of, and the most tokens of a pass."""
 
 
 def distill(learner: Learner, batch: Sequence[ScoredResponse], loss: LossConfig, *, temperature: float) -> UpdateReport:
@@ -161,7 +161,7 @@ def sampled_log_probs(learner: Learner, batch: Sequence[ScoredResponse], *, temp
 
     def score(share: list[int]) -> list[list[float]]:
         found: dict[int, list[float]] = {}
-        for rows in _micro_batches(learner, share, [prompts], responses, limit=learner.micro_batch_tokens):
+        for rows in _micro_batches(learner, share, [prompts], responses, limit=learner.micro_batches.tokens):
             chosen = [responses[row] for row in rows]
             readout = response_readout(learner.model, [prompts[row] for row in rows], chosen, pad_id=learner.pad_id)
             log_probs, _ = score_sampled(readout, _joined(chosen, learner), temperature=temperature)
@@ -183,7 +183,7 @@ def _update(
 ) -> UpdateReport:
     if not batch:
         raise ValueError("an update needs at least one response")
-    limit, team = learner.micro_batch_tokens, learner.team
+    team, size = learner.team, learner.micro_batches
     responses = [one.response for one in batch]
     share = shares_of_questions(learner.model, passes, responses, team.size)[team.rank]
     teacher = learner.teacher.model if learner.teacher else None
@@ -193,11 +193,14 @@ def _update(
         while found is None:
             own: _Learnt | None = None
             with team.whole(learner.model, teacher):
+                limit = size.begin()
                 groups = _micro_batches(learner, share, passes, responses, limit=limit)
                 try:
-                    own = _gradients(learner, batch, micro, groups, how=how, weighted=weighted)
+                    own = (*_gradients(learner, batch, micro, groups, how=how, weighted=weighted), limit)
                 except torch.OutOfMemoryError:
-                    limit = _half([computed_tokens(learner.model, rows, passes, responses) for rows in groups if len(rows) > 1])
+                    size.ran_out(computed_tokens(learner.model, rows, passes, responses) for rows in groups if len(rows) > 1)
+                else:
+                    size.made(computed_tokens(learner.model, rows, passes, responses) for rows in groups)
                 done = [one for one in team.gather(own) if one is not None]
                 if len(done) == team.size:
                     found = done
@@ -208,14 +211,14 @@ def _update(
                 torch.cuda.empty_cache()  # outside of the handler, which keeps what filled the memory
     finally:
         learner.model.train(False)
-    total = sum(loss for loss, _ in found)
-    by_row = {row: statistics for _, rows in found for row, statistics in rows.items()}
+    total = sum(loss for loss, _, _ in found)
+    by_row = {row: statistics for _, rows, _ in found for row, statistics in rows.items()}
     rate = learner.optimizer.learning_rate
     with part("optimizer"):
         norm = learner.optimizer.step()
         if learner.teacher is not None:
             learner.teacher.update(learner.model)  # after the optimiser's step (method section 10)
-    return UpdateReport(total, norm, rate, tuple(by_row[row] for row in range(len(batch))))
+    return UpdateReport(total, norm, rate, tuple(by_row[row] for row in range(len(batch))), min(limit for _, _, limit in found))
 
 
 def shares_of_questions(model: nn.Module, passes: Sequence[Prompts], responses: Sequence[Sequence[int]], processes: int) -> list[list[int]]:
@@ -252,7 +255,7 @@ def _gradients(
     *,
     how: Literal["token_mean", "sequence_mean"],
     weighted: bool,
-) -> _Learnt:
+) -> tuple[float, dict[int, TokenStatistics]]:
     """The groups' part of the batch's loss, its gradient left in the weights."""
     tokens = sum(len(one.response) for one in batch)
     statistics: dict[int, TokenStatistics] = {}
@@ -269,23 +272,6 @@ def _gradients(
         for row, end, length in zip(rows, accumulate(lengths), lengths, strict=True):
             statistics[row] = TokenStatistics(*(tuple(column[end - length : end]) for column in columns))
     return total, statistics
-
-
-def _half(sizes: Sequence[int]) -> int:
-    """Tokens of half the largest micro-batch. `sizes`: of those that hold more than one response.
-
-    Raises:
-        ResourceError: there are none.
-    """
-    if not sizes:
-        raise ResourceError(
-            "Out of memory in the update, with one response at a time.",
-            advice="Turn on compute.gradient_checkpointing, use adapters, or shorten responses.",
-            field="compute.micro_batch_tokens",
-        ) from None
-    limit = max(sizes) // 2
-    logger.warning("Out of memory in the update: going on with micro-batches of %d tokens. Lower compute.micro_batch_tokens.", limit)
-    return limit
 
 
 def _finite(loss: float, update: int) -> float:

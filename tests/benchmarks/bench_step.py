@@ -86,6 +86,7 @@ def run_ours(settings: Settings, algorithm: str) -> dict[str, float]:
     from opcod.generation.tutoring import Tutor
     from opcod.students.ema import ExponentialAverage
     from opcod.students.loading import DTYPES, load_student, resolve_device
+    from opcod.training.micro_batch_size import MicroBatchSize
     from opcod.training.optimizer import Optimizer
     from opcod.training.step import Tutee, Tutoring, run_step
     from opcod.training.update import Learner
@@ -120,7 +121,7 @@ def run_ours(settings: Settings, algorithm: str) -> dict[str, float]:
         teacher=ExponentialAverage(tutee_student.model, config.method.teacher.ema_rate),
         optimizer=Optimizer(tutee_student.model, config.optimizer),
         pad_id=tutee_student.tokenizer.pad_token_id,
-        micro_batch_tokens=config.compute.micro_batch_tokens,
+        micro_batches=MicroBatchSize(config.compute.known_micro_batch_tokens),
     )
     work = [Question(str(i), "work", text, "1", system=system) for i, (system, text) in enumerate(asked(settings))]
     tutee = Tutee("tutee", config, policy, learner, work, {"work": right})

@@ -231,7 +231,7 @@ LARGE: Mapping[str, PreTrainedConfig] = {
 }  # fmt: skip
 DEVICE = 80 * 10**9
 CHANGES: dict[str, Any] = {
-    "compute": {"adapters": {"rank": 8}},
+    "compute": {"adapters": {"rank": 8}, "micro_batch_tokens": 16_384},
     "generation": {"batch_size": 40},
     "method": {"feedback": {"batch_size": 12}},
     "evaluation": {"samples": 16},

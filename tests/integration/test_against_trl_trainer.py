@@ -22,6 +22,7 @@ from opcod.generation.base import Generation, SamplingParams
 from opcod.generation.policy import Policy
 from opcod.students.ema import ExponentialAverage
 from opcod.students.loading import load_student
+from opcod.training.micro_batch_size import MicroBatchSize
 from opcod.training.optimizer import Optimizer
 from opcod.training.step import Tutee, Tutoring, run_step
 from opcod.training.update import Learner
@@ -173,7 +174,7 @@ def by_us(folder: Path) -> tuple[list[float], Any, Any]:
         teacher=teacher,
         optimizer=Optimizer(student.model, config.optimizer),
         pad_id=student.tokenizer.pad_token_id,
-        micro_batch_tokens=config.compute.micro_batch_tokens,
+        micro_batches=MicroBatchSize(config.compute.known_micro_batch_tokens),
     )
     tutee = Tutee("one", config, policy, learner, questions, {"d": lambda text, answer: Verification(is_right(text), None)})
     losses = []

@@ -21,6 +21,7 @@ from opcod.profiling.held import Held
 from opcod.students.ema import ExponentialAverage
 from opcod.students.loading import without_dropout
 from opcod.students.lora import add_adapters
+from opcod.training.micro_batch_size import MicroBatchSize
 from opcod.training.optimizer import Optimizer
 from opcod.training.update import Learner, UpdateReport, distill, reinforce, sampled_log_probs
 from tests.unit.distillation.test_update import BATCH, END, TEMPERATURE
@@ -87,7 +88,7 @@ def learner(family: str, adapters: AdaptersConfig | None) -> Learner:
     teacher = ExponentialAverage(model, 0.05)
     teacher.load_state_dict({name: value + 0.05 * torch.randn(value.shape) for name, value in teacher.state_dict().items()})
     optimizer = Optimizer(model, OptimizerConfig(learning_rate=1e-3, warmup_steps=0))
-    return Learner(model=model, teacher=teacher, optimizer=optimizer, pad_id=END, micro_batch_tokens=24)
+    return Learner(model=model, teacher=teacher, optimizer=optimizer, pad_id=END, micro_batches=MicroBatchSize(24))
 
 
 def gradients(it: Learner) -> Mapping[str, torch.Tensor]:

@@ -19,6 +19,7 @@ from opcod.errors import ResourceError
 from opcod.students.ema import ExponentialAverage
 from opcod.students.loading import without_dropout
 from opcod.training import update as update_module
+from opcod.training.micro_batch_size import MicroBatchSize
 from opcod.training.optimizer import Optimizer
 from opcod.training.update import Learner, ScoredResponse, distill, reinforce, sampled_log_probs
 from tests.unit.distillation.test_scoring import alone
@@ -40,7 +41,7 @@ def learner(family: str = "qwen3", *, micro_batch_tokens: int = 10_000, ema_rate
     teacher = ExponentialAverage(model, ema_rate)
     teacher.load_state_dict({name: value.detach() for name, value in make_model(family, seed=teacher_seed).named_parameters()})
     optimizer = Optimizer(model, OptimizerConfig(learning_rate=1e-3, warmup_steps=0))
-    return Learner(model=model, teacher=teacher, optimizer=optimizer, pad_id=END, micro_batch_tokens=micro_batch_tokens)
+    return Learner(model=model, teacher=teacher, optimizer=optimizer, pad_id=END, micro_batches=MicroBatchSize(micro_batch_tokens))
 
 
 def weights_of(model: PreTrainedModel) -> Tensor:

@@ -14,6 +14,7 @@ from opcod.generation.tutoring import Tutor
 from opcod.students.ema import ExponentialAverage
 from opcod.students.loading import Student
 from opcod.tasks.verifiers import make_verifier
+from opcod.training.micro_batch_size import MicroBatchSize
 from opcod.training.optimizer import Optimizer
 from opcod.training.step import Tutee, Tutoring
 from opcod.training.update import Learner
@@ -80,7 +81,7 @@ def tutee(answer: Answer, settings: ExperimentConfig, questions: Sequence[Questi
         teacher=None if settings.method.algorithm == "grpo" else ExponentialAverage(model, settings.method.teacher.ema_rate),
         optimizer=Optimizer(model, settings.optimizer),
         pad_id=256,
-        micro_batch_tokens=settings.compute.micro_batch_tokens,
+        micro_batches=MicroBatchSize(settings.compute.known_micro_batch_tokens),
     )
     return Tutee("ann", settings, policy, learner, list(questions), {"physics": make_verifier(settings.domains[0].verifier)})
 

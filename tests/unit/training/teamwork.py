@@ -24,6 +24,7 @@ from opcod.students.ema import ExponentialAverage
 from opcod.students.loading import Student, equip, without_dropout
 from opcod.students.lora import load_trainable_state, trainable_state
 from opcod.training import update
+from opcod.training.micro_batch_size import MicroBatchSize
 from opcod.training.optimizer import Optimizer
 from opcod.training.team import ALONE, Place, ProcessTeam, Team, TeamEngine
 from opcod.training.update import Learner, ScoredResponse, UpdateReport, distill, reinforce, sampled_log_probs
@@ -93,7 +94,7 @@ class Case:
         teacher = ExponentialAverage(model, 0.05, team.shard)
         team.shard(model)
         optimizer = Optimizer(model, OptimizerConfig(learning_rate=1e-3, warmup_steps=0))
-        return Learner(model, teacher, optimizer, END, self.micro_batch_tokens, team)
+        return Learner(model, teacher, optimizer, END, MicroBatchSize(self.micro_batch_tokens), team)
 
     def learn(self, learner: Learner) -> UpdateReport:
         batch = BATCH[: self.rows]
