@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 
 import pytest
 import torch
@@ -108,6 +109,71 @@ def test_an_update_that_does_not_fit_in_memory_is_made_in_smaller_micro_batches(
     assert max(asked) > room
     assert found.loss == pytest.approx(expected.loss, rel=1e-5)
     torch.testing.assert_close(weights_of(tight.model), weights_of(plain.model), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_memory_that_runs_out_anywhere_leaves_the_same_loss_and_gradient(backward: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each pass of an update once, forward or on the way back; what went before has left its gradient by then."""
+    batch = [*BATCH, *BATCH]
+    plain = learner()
+    expected = distill(plain, batch, LossConfig(), temperature=TEMPERATURE)
+    for place in count():
+        tight = learner(micro_batch_tokens=18)
+        refusing = _Refusing(place, backward=backward)
+        monkeypatch.setattr(update_module, "response_readout", refusing)
+        found = distill(tight, batch, LossConfig(), temperature=TEMPERATURE)
+        assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+        assert found.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-4)
+        torch.testing.assert_close(weights_of(tight.model), weights_of(plain.model), atol=2e-5, rtol=0)
+        if not refusing.refused:
+            break
+        assert found.micro_batch_tokens < 18
+    assert place == refusing.passes >= 2
+
+
+class _Refusing:
+    """Reads out as ever, but for one pass that finds no memory."""
+
+    def __init__(self, place: int, *, backward: bool) -> None:
+        self.place, self.backward = place, backward
+        self.passes, self.refused = 0, False
+
+    def __call__(self, model: torch.nn.Module, prompts: Texts, responses: Texts, *, pad_id: int) -> Readout:
+        due = False
+        if not self.backward or torch.is_grad_enabled():
+            due = self.passes == self.place
+            self.passes += 1
+        if due and not self.backward:
+            self._refuse()
+        found = response_readout(model, prompts, responses, pad_id=pad_id)
+        if not due:
+            return found
+        features = found.features * 1.0
+        features.register_hook(self._refuse)
+        return replace(found, features=features)
+
+    def _refuse(self, *_: Tensor) -> None:
+        self.refused = True
+        raise torch.OutOfMemoryError("no room")
+
+
+def test_memory_that_ran_out_is_not_tried_again_in_the_next_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def small(model: torch.nn.Module, prompts: Texts, responses: Texts, *, pad_id: int) -> Readout:
+        asked.append(packed_tokens(prompts, responses))
+        if asked[-1] > 14:
+            raise torch.OutOfMemoryError("no room")
+        return response_readout(model, prompts, responses, pad_id=pad_id)
+
+    monkeypatch.setattr(update_module, "response_readout", small)
+    tight = learner()
+    first = distill(tight, BATCH, LossConfig(), temperature=TEMPERATURE)
+    assert max(asked) > 14
+    asked.clear()
+    second = distill(tight, BATCH, LossConfig(), temperature=TEMPERATURE)
+    assert max(asked) <= 14
+    assert second.micro_batch_tokens == first.micro_batch_tokens
 
 
 def test_one_response_that_does_not_fit_is_said_and_leaves_the_student_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

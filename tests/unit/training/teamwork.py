@@ -83,6 +83,8 @@ class Case:
     recomputed: bool = False
     read_by_parts: bool = False
     micro_batch_tokens: int = 10_000
+    seconds_tokens: int | None = None
+    """Of the second process's micro-batches, where it is another number."""
     rows: int = len(BATCH)
 
     def learner(self, team: Team) -> Learner:
@@ -94,7 +96,8 @@ class Case:
         teacher = ExponentialAverage(model, 0.05, team.shard)
         team.shard(model)
         optimizer = Optimizer(model, OptimizerConfig(learning_rate=1e-3, warmup_steps=0))
-        return Learner(model, teacher, optimizer, END, MicroBatchSize(self.micro_batch_tokens), team)
+        own = self.seconds_tokens if team.rank == 1 else None
+        return Learner(model, teacher, optimizer, END, MicroBatchSize(own or self.micro_batch_tokens), team)
 
     def learn(self, learner: Learner) -> UpdateReport:
         batch = BATCH[: self.rows]

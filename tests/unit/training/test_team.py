@@ -66,6 +66,7 @@ CASES = {
     "grpo": Case("qwen3", algorithm="grpo"),
     "adapters": Case("qwen3", adapters=AdaptersConfig(rank=2)),
     "nothing for one of them": Case("qwen3", rows=1),
+    "limits of their own": Case("llama", seconds_tokens=12),
 }
 
 
@@ -82,6 +83,7 @@ def test_two_processes_learn_what_one_learns(name: str, pair: Pair) -> None:
         for here, there in zip(mine.tokens, theirs.tokens, strict=True):
             assert here.loss == pytest.approx(there.loss, rel=1e-3, abs=1e-6)
     assert other.reports == found.reports  # every process knows of all
+    assert found.reports[0].micro_batch_tokens == (case.seconds_tokens or case.micro_batch_tokens)
     for made, wanted in ((found.weights, expected.weights), (found.averages, expected.averages)):
         assert made.keys() == wanted.keys()
         for key, weight in wanted.items():
