@@ -93,11 +93,11 @@ class CudaMemory:
         return torch.cuda.memory_allocated(self.device)
 
     def free(self) -> int:
-        """Bytes that this process could hold besides: what nobody has, what torch keeps for later, and no more than its share."""
+        """Bytes that this process could hold besides: what nobody has and what torch keeps for later, within its share."""
         nobodys, whole = torch.cuda.mem_get_info(self.device)
         held = self.held()
-        kept = torch.cuda.memory_reserved(self.device) - held
-        return max(0, min(nobodys + kept, whole // self._sharers - held))
+        found = nobodys + torch.cuda.memory_reserved(self.device) - held
+        return found if self._sharers == 1 else max(0, min(found, whole // self._sharers - held))
 
 
 def gauge_of(device: torch.device) -> Gauge:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,11 @@ from opcod.evaluation.accuracy import evaluate
 from opcod.events import CheckpointSaved, EvaluationFinished, ExchangeRecorded, GateDecided, PhaseStarted, RunFinished, StepFinished
 from opcod.sinks import read_events
 from opcod.students.loading import load_student, resolve_device
+from opcod.training import student_host
+from opcod.training.micro_batch_size import MicroBatchSize
 from opcod.training.student_host import StudentHost
 from tests.integration.training_runs import facts, record, run, tiny, weights
+from tests.unit.training.test_micro_batch_size import FIRST, Foretold
 
 pytestmark = pytest.mark.slow
 
@@ -112,6 +116,28 @@ def test_a_half_written_line_and_a_truncated_checkpoint_are_survived(undisturbed
     assert run(config, tmp_path).outcome == "completed"
     assert facts(tmp_path) == facts(undisturbed)
     assert weights(tmp_path) == weights(undisturbed)
+
+
+def test_micro_batches_that_grow_are_told_and_go_on_growing_where_a_run_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def measured(*_: object) -> MicroBatchSize:
+        device = Foretold(capacity=2_000_000, stood=1_000, fixed=10_000, rate=1_000)
+        return device.of(MicroBatchSize(FIRST, device))
+
+    monkeypatch.setattr(student_host, "_micro_batch_size", measured)
+    config = tiny()
+    caplog.set_level("INFO", logger="opcod.training.trainer")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run(config, whole)
+    told = [int(found[1]) for line in caplog.messages if (found := re.match(r"student1: micro-batches of at most (\d+) tokens", line))]
+    assert told[0] == FIRST
+    assert told == sorted(set(told))
+    assert len(told) > 2
+    assert run(config, cut, stop_after=3).outcome == "stopped"
+    assert run(config, cut).outcome == "completed"
+    assert facts(cut) == facts(whole)
+    assert weights(cut) == weights(whole)
 
 
 def test_another_configuration_does_not_resume(tmp_path: Path) -> None:

@@ -60,6 +60,16 @@ def test_a_fault_names_its_place() -> None:
         parse_yaml("name: x\nstudents: [")
 
 
+@pytest.mark.parametrize("value", [63, "many", None, 64.5])
+def test_micro_batches_are_a_number_or_auto_and_a_fault_names_the_setting(value: Any) -> None:
+    for good in ("auto", 64, "4096"):
+        config = parse_config(merge(load_preset("tiny"), {"compute": {"micro_batch_tokens": good}}))
+        assert config.compute.micro_batch_tokens == (good if good == "auto" else int(good))
+    with pytest.raises(ConfigError, match="at least 64, or auto") as caught:
+        parse_config(merge(load_preset("tiny"), {"compute": {"micro_batch_tokens": value}}))
+    assert caught.value.field == "compute.micro_batch_tokens"
+
+
 @pytest.mark.parametrize("text", ["x: &a [*a]", "x: &a {b: [{c: *a}]}", "x: &a {? [*a] : 1}"])
 def test_yaml_that_turns_in_circles_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="stands for more than"):

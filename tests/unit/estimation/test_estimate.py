@@ -146,6 +146,8 @@ def test_a_gpu_that_nobody_measured_has_no_times() -> None:
     assert made.seconds.value is None
     assert "GPU" in made.seconds.reason
     assert made.memory_bytes.value is not None
+    assert "micro-batches grow" in made.memory_bytes.reason
+    assert "micro-batches grow" not in estimate(tiny(compute={"device": "auto"}), device="CPU, known").memory_bytes.reason
 
 
 def test_data_on_the_hub_leaves_scoring_unknown(tmp_path: Path) -> None:

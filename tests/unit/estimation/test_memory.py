@@ -14,7 +14,8 @@ from opcod.estimation import space
 from opcod.estimation.jobs import step_features
 from opcod.estimation.memory import Memory, lines, longest, memory
 from opcod.estimation.models import ModelShape
-from opcod.estimation.space import student_bytes
+from opcod.estimation.space import student_bytes, with_micro_batches
+from opcod.estimation.words import size
 from opcod.generation import cache
 from tests.benchmarks import memory as benchmark
 
@@ -100,6 +101,30 @@ def test_what_is_too_much_is_told_with_the_setting_that_lowers_it() -> None:
     assert all(line.endswith("lower generation.batch_size") for line in told)
     assert not any("too much" in line for line in lines(found, 80e9))
     assert Memory.model_validate_json(found.model_dump_json()) == found
+
+
+def test_micro_batches_that_grow_are_told_with_the_least_and_the_most_that_they_take() -> None:
+    lora = {"adapters": {"rank": 8}, "micro_batch_tokens": "auto"}
+    config = paper("a", "a", **lora)
+    found = memory(config, [SHAPE, SHAPE])
+    (process,) = found.processes
+    alone = with_micro_batches(config, 64)  # no two responses fit into so few
+    assert process.phases["update"] == memory(alone, [SHAPE, SHAPE]).processes[0].phases["update"]
+    assert process.largest_update is not None
+    assert process.largest_update > 10 * process.phases["update"]
+
+    def told(device: float | None) -> str:
+        return next(line for line in lines(found, device) if line.split()[0] == "update")
+
+    assert told(None).endswith(f"at the least; micro-batches grow into what is free, up to {size(process.largest_update)}")
+    assert told(80e9).endswith(f"up to {size(0.9 * 80e9)}")
+    assert told(1e9).endswith("too much: lower generation.max_response_tokens")
+
+
+def test_auto_micro_batches_are_a_number_on_a_cpu() -> None:
+    auto, number = (paper("a", "a", device="cpu", micro_batch_tokens=value) for value in ("auto", 16_384))
+    assert memory(auto, [SHAPE, SHAPE]) == memory(number, [SHAPE, SHAPE])
+    assert longest_step(auto) == longest_step(number)
 
 
 def test_vllm_takes_its_share_while_text_is_sampled_and_holds_the_responses_in_it() -> None:

@@ -49,7 +49,9 @@ def test_every_part_is_there_and_they_sum_up_to_the_step(found: tuple[Profile, s
         for part in student.parts:
             assert not part.parts or sum(one.seconds for one in part.parts) == pytest.approx(part.seconds)
         assert student.skipped_updates == 0
+        assert student.micro_batch_tokens == 16_384
     assert "student1" in printed
+    assert printed.count("Micro-batches of at most 16,384 tokens") == 2
     assert "self-teacher forward" in printed
 
 

@@ -180,6 +180,7 @@ def test_a_folder_keeps_to_its_configuration(tmp_path: Path) -> None:
     check_folder(tmp_path, config())
     (tmp_path / CONFIG_FILE).write_text(config().to_yaml(), encoding="utf-8")
     check_folder(tmp_path, config(name="only renamed"))
+    check_folder(tmp_path, config(compute={"micro_batch_tokens": 1024}))  # as whoever ran out of memory is told to
     with pytest.raises(CheckpointError, match="another configuration"):
         check_folder(tmp_path, config(seed=1))
     (tmp_path / CONFIG_FILE).write_text("nonsense", encoding="utf-8")

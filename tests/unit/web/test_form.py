@@ -54,16 +54,22 @@ def test_a_students_server_is_switched_on_and_filled_in(data: dict[str, Any]) ->
     tail=st.booleans(),
     adapters=st.none()
     | st.fixed_dictionaries({"rank": st.integers(1, 1024), "targets": st.lists(st.sampled_from("abc"), min_size=2, max_size=3)}),
+    micro_batches=st.just("auto") | st.integers(64, 10**9),
     prompt=st.none()
     | st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=50).filter(lambda text: bool(text.strip())),
 )
 def test_any_valid_experiment_survives_the_form(
-    threshold: float, top_k: int | None, tail: bool, adapters: dict[str, Any] | None, prompt: str | None
+    threshold: float,
+    top_k: int | None,
+    tail: bool,
+    adapters: dict[str, Any] | None,
+    micro_batches: int | str,
+    prompt: str | None,
 ) -> None:
     config = parse_config(load_preset("tiny")).model_dump(mode="json")
     config["method"]["gate"]["threshold"] = threshold
     config["method"]["loss"] |= {"top_k": top_k, "tail_bucket": tail}
-    config["compute"]["adapters"] = adapters
+    config["compute"] |= {"adapters": adapters, "micro_batch_tokens": micro_batches}
     config["domains"][0]["system_prompt"] = prompt
     wanted = parse_config(config)
     found = parse_config(read_form(sent(wanted.model_dump(mode="json"))))
@@ -95,6 +101,7 @@ def test_a_fault_stands_beside_its_field_opens_its_section_and_is_counted(data: 
 def test_fields_carry_the_metadata_of_the_configuration(data: dict[str, Any]) -> None:
     fields = {field.path: field for field in walk(build_form(data).sections)}
     assert fields["generation.rollouts"].limits == "1 to 256"
+    assert fields["compute.micro_batch_tokens"].limits == "At least 64"
     assert fields["generation.rollouts"].source == "paper"
     assert fields["generation.temperature"].limits == "Above 0, at most 5"
     assert fields["method.gate.threshold"].unit == "relative gap"
