@@ -66,8 +66,7 @@ def open_hosts(config: ExperimentConfig, folder: Path, domains: Sequence[DomainD
     devices = devices_of(config)
     processes = compute.gpus * (len(devices) if compute.side_by_side else 1)
     threads = compute.threads or max(1, available_cores() // processes)
-    lanes = [*devices.values()] if compute.side_by_side else [next(iter(devices.values()))]
-    sharers = Counter(chain.from_iterable(lanes))
+    sharers = sharers_of(config, devices)
 
     def arguments(name: str, rank: int) -> HostArguments:
         own = config.model_copy(update={"compute": compute.model_copy(update={"device": devices[name][rank]})})
@@ -100,6 +99,12 @@ def devices_of(config: ExperimentConfig) -> dict[str, tuple[str, ...]]:
         return dict.fromkeys(names, (device,) * gpus)
     firsts = [place * gpus if apart else 0 for place in range(len(names))]
     return {name: tuple(f"cuda:{first + rank}" for rank in range(gpus)) for name, first in zip(names, firsts, strict=True)}
+
+
+def sharers_of(config: ExperimentConfig, devices: Mapping[str, Sequence[str]]) -> Counter[str]:
+    """Device -> the run's processes on it. `devices`: of each student; those of a run in turn live in the same processes."""
+    groups = [*devices.values()] if config.compute.side_by_side else [*devices.values()][:1]
+    return Counter(chain.from_iterable(groups))
 
 
 def available_cores() -> int:

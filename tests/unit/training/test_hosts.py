@@ -25,7 +25,7 @@ from opcod.errors import ConfigError, KilledError, ResourceError
 from opcod.sinks import JsonLinesSink
 from opcod.tasks.questions import load_domains
 from opcod.training import hosts
-from opcod.training.hosts import Hosts, ProcessHosts, devices_of, open_hosts
+from opcod.training.hosts import Hosts, ProcessHosts, devices_of, open_hosts, sharers_of
 from opcod.training.trainer import train
 from tests.integration.training_runs import StopAfter, tiny
 
@@ -54,26 +54,28 @@ def test_a_killed_student_is_told_as_such_whenever_it_died(before: bool) -> None
 
 
 @pytest.mark.parametrize(
-    ("found", "compute", "first", "second"),
+    ("found", "compute", "first", "second", "sharers"),
     [
-        (2, {"side_by_side": True, "device": "auto"}, ["cuda:0"], ["cuda:1"]),
-        (4, {"side_by_side": True, "device": "cuda"}, ["cuda:0"], ["cuda:1"]),
-        (1, {"side_by_side": True, "device": "auto"}, ["auto"], ["auto"]),
-        (2, {"side_by_side": True, "device": "cuda:1"}, ["cuda:1"], ["cuda:1"]),
-        (2, {"side_by_side": True, "device": "cpu"}, ["cpu"], ["cpu"]),
-        (2, {"side_by_side": False, "device": "auto"}, ["auto"], ["auto"]),
-        (4, {"side_by_side": False, "device": "auto", "gpus": 2}, ["cuda:0", "cuda:1"], ["cuda:0", "cuda:1"]),
-        (4, {"side_by_side": True, "device": "cuda", "gpus": 2}, ["cuda:0", "cuda:1"], ["cuda:2", "cuda:3"]),
-        (3, {"side_by_side": True, "device": "cuda", "gpus": 2}, ["cuda:0", "cuda:1"], ["cuda:0", "cuda:1"]),
-        (0, {"side_by_side": False, "device": "cpu", "gpus": 2}, ["cpu", "cpu"], ["cpu", "cpu"]),
+        (2, {"side_by_side": True, "device": "auto"}, ["cuda:0"], ["cuda:1"], 1),
+        (4, {"side_by_side": True, "device": "cuda"}, ["cuda:0"], ["cuda:1"], 1),
+        (1, {"side_by_side": True, "device": "auto"}, ["auto"], ["auto"], 2),
+        (2, {"side_by_side": True, "device": "cuda:1"}, ["cuda:1"], ["cuda:1"], 2),
+        (2, {"side_by_side": True, "device": "cpu"}, ["cpu"], ["cpu"], 2),
+        (2, {"side_by_side": False, "device": "auto"}, ["auto"], ["auto"], 1),
+        (4, {"side_by_side": False, "device": "auto", "gpus": 2}, ["cuda:0", "cuda:1"], ["cuda:0", "cuda:1"], 1),
+        (4, {"side_by_side": True, "device": "cuda", "gpus": 2}, ["cuda:0", "cuda:1"], ["cuda:2", "cuda:3"], 1),
+        (3, {"side_by_side": True, "device": "cuda", "gpus": 2}, ["cuda:0", "cuda:1"], ["cuda:0", "cuda:1"], 2),
+        (0, {"side_by_side": False, "device": "cpu", "gpus": 2}, ["cpu", "cpu"], ["cpu", "cpu"], 2),
     ],
 )
 def test_each_process_has_a_gpu_of_its_own_where_there_are_as_many(
-    found: int, compute: dict[str, Any], first: Sequence[str], second: Sequence[str], monkeypatch: pytest.MonkeyPatch
+    found: int, compute: dict[str, Any], first: Sequence[str], second: Sequence[str], sharers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
     config = parse_config(merge(load_preset("tiny"), {"compute": compute}))
-    assert devices_of(config) == {"student1": tuple(first), "student2": tuple(second)}
+    devices = devices_of(config)
+    assert devices == {"student1": tuple(first), "student2": tuple(second)}
+    assert set(sharers_of(config, devices).values()) == {sharers}
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from opcod.config import LossConfig, OptimizerConfig, load_preset, merge, parse_config
 from opcod.errors import ResourceError
+from opcod.estimation.memory import USABLE
 from opcod.profiling.gauges import CudaMemory, Peaks, cuda_peaks
 from opcod.profiling.held import Held
 from opcod.students.ema import ExponentialAverage
 from opcod.students.loading import without_dropout
 from opcod.tasks.questions import load_domains
-from opcod.training.micro_batch_size import GROWTH, USABLE, MicroBatchSize
+from opcod.training.micro_batch_size import GROWTH, MicroBatchSize
 from opcod.training.optimizer import Optimizer
 from opcod.training.student_host import StudentHost
 from opcod.training.update import Learner, ScoredResponse, distill
