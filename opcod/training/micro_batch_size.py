@@ -44,14 +44,13 @@ class Measured:
 
 
 class MicroBatchSize:
-    """The limit of one student in one process. With a `gauge` it is learned, and `tokens` is only the first; without, it is `tokens`.
+    """The limit of one student in one process. With a `gauge` it is learned, and `tokens` only the first; without, it is `tokens`.
 
     Either way memory that runs out lowers it for good.
     """
 
     def __init__(self, tokens: int, gauge: MemoryGauge | None = None) -> None:
-        self.tokens = tokens
-        """The limit now."""
+        self._tokens = tokens
         self._gauge = gauge
         self._stood = 0
         self._ceiling: int | None = None
@@ -59,16 +58,16 @@ class MicroBatchSize:
         self._most: Measured | None = None
 
     def begin(self) -> int:
-        """The most tokens of a pass in the update that begins now, with no gradients yet."""
+        """The most tokens of a pass in what begins now, with no gradients yet: an update, or the scoring before it."""
         if self._gauge is not None:
             self._gauge.take_peak()
             self._stood = self._gauge.held()
             if self._least and self._most:
                 room = USABLE * (self._stood + self._gauge.free()) - self._stood
-                self.tokens = max(1, min(GROWTH * self._most.tokens, _fitting(room, self._least, self._most)))
+                self._tokens = max(1, min(GROWTH * self._most.tokens, _fitting(room, self._least, self._most)))
         if self._ceiling is not None:
-            self.tokens = min(self.tokens, self._ceiling)
-        return self.tokens
+            self._tokens = min(self._tokens, self._ceiling)
+        return self._tokens
 
     def made(self, sizes: Iterable[int]) -> None:
         """Learn from the update that began last and has all its gradients. `sizes` are its micro-batches' tokens, read if need be."""
@@ -96,13 +95,11 @@ class MicroBatchSize:
                 advice="Turn on compute.gradient_checkpointing, use adapters, or shorten responses.",
                 field="compute.micro_batch_tokens",
             ) from None
-        self._ceiling = self.tokens = largest // 2
-        logger.warning("Out of memory in the update: from now on micro-batches of at most %d tokens.", self.tokens)
+        self._ceiling = largest // 2
+        logger.warning("Out of memory in the update: from now on micro-batches of at most %d tokens.", self._ceiling)
 
     def state(self) -> list[int]:
-        """What was learned, as whole numbers; empty where it is nothing, and the limit the first."""
-        if self._ceiling is None and self._most is None:
-            return []
+        """What was learned, as five whole numbers; all are 0 where it is nothing, and the limit the first."""
         nothing = Measured(0, 0)
         return [self._ceiling or 0, *astuple(self._least or nothing), *astuple(self._most or nothing)]
 

@@ -171,8 +171,8 @@ class StudentHost:
         tensors = {"weights": trainable_state(self.student.model), "optimizer": self.optimizer.state_dict()}
         if self.teacher is not None:
             tensors["teacher"] = self.teacher.state_dict()
-        if any(learned := self.team.gather(self.micro_batches.state())):
-            tensors["micro_batches"] = {"learned": torch.tensor(learned)}
+        if (learned := torch.tensor(self.team.gather(self.micro_batches.state()))).any():
+            tensors["micro_batches"] = {"learned": learned}
         return save_state(self.folder, self.name, self.steps, tensors) if self.team.rank == 0 else None
 
     def load(self, state: StudentState) -> None:

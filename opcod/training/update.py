@@ -158,10 +158,11 @@ def sampled_log_probs(learner: Learner, batch: Sequence[ScoredResponse], *, temp
     """Each response's token log-probabilities under the student as it is, by the training forward."""
     prompts, responses = [one.prompt for one in batch], [one.response for one in batch]
     learner.model.train(False)
+    limit = learner.micro_batches.begin()
 
     def score(share: list[int]) -> list[list[float]]:
         found: dict[int, list[float]] = {}
-        for rows in _micro_batches(learner, share, [prompts], responses, limit=learner.micro_batches.tokens):
+        for rows in _micro_batches(learner, share, [prompts], responses, limit=limit):
             chosen = [responses[row] for row in rows]
             readout = response_readout(learner.model, [prompts[row] for row in rows], chosen, pad_id=learner.pad_id)
             log_probs, _ = score_sampled(readout, _joined(chosen, learner), temperature=temperature)
