@@ -118,18 +118,15 @@ def test_a_half_written_line_and_a_truncated_checkpoint_are_survived(undisturbed
     assert weights(tmp_path) == weights(undisturbed)
 
 
-@pytest.mark.parametrize("changes", [{}, {"method": {"algorithm": "grpo"}, "optimizer": {"mini_batch_questions": 2}}])
 def test_micro_batches_that_grow_are_told_and_go_on_growing_where_a_run_is_resumed(
-    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """GRPO scores its mini-batches before the first update, too."""
-
     def measured(*_: object) -> MicroBatchSize:
         device = Foretold(capacity=2_000_000, stood=1_000, fixed=10_000, rate=1_000)
         return device.of(MicroBatchSize(FIRST, device))
 
     monkeypatch.setattr(student_host, "_micro_batch_size", measured)
-    config = tiny(**changes)
+    config = tiny()
     caplog.set_level("INFO", logger="opcod.training.trainer")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     run(config, whole)

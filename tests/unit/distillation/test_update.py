@@ -176,6 +176,23 @@ def test_memory_that_ran_out_is_not_tried_again_in_the_next_update(monkeypatch: 
     assert second.micro_batch_tokens == first.micro_batch_tokens
 
 
+def test_the_scoring_before_an_update_keeps_to_what_was_learned_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed run scores first; its old log-probabilities must be rounded as those of an undisturbed one."""
+    asked: list[int] = []
+
+    def seen(model: torch.nn.Module, prompts: Texts, responses: Texts, *, pad_id: int) -> Readout:
+        asked.append(packed_tokens(prompts, responses))
+        return response_readout(model, prompts, responses, pad_id=pad_id)
+
+    monkeypatch.setattr(update_module, "response_readout", seen)
+    ran_out = learner()
+    ran_out.micro_batches.ran_out([24])
+    resumed = learner()
+    resumed.micro_batches.load_state(ran_out.micro_batches.state())
+    sampled_log_probs(resumed, BATCH, temperature=TEMPERATURE)
+    assert max(asked) <= 12
+
+
 def test_one_response_that_does_not_fit_is_said_and_leaves_the_student_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object, **__: object) -> Readout:
         raise torch.OutOfMemoryError("no room")

@@ -101,6 +101,16 @@ def test_what_comes_to_stand_beside_it_is_left_its_room(device: Device, more: in
     assert device.update(size) <= max(1, device.fitting)
 
 
+def test_a_smaller_update_that_held_more_than_the_largest_lowers_the_limit() -> None:
+    device = Device(capacity=10**9, stood=0, fixed=0, rate=1000)
+    size = MicroBatchSize(FIRST, device)
+    for _ in range(16):
+        largest = device.update(size)
+    assert largest >= 899_000
+    device.update(size, 300_000, noise=2.2)
+    assert size.begin() < 320_000
+
+
 @given(devices.filter(lambda one: one.fixed <= one.rate * one.fitting))
 def test_half_of_what_fits_is_reached_within_a_few_updates(device: Device) -> None:
     size = MicroBatchSize(FIRST, device)
