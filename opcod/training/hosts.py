@@ -66,11 +66,12 @@ def open_hosts(config: ExperimentConfig, folder: Path, domains: Sequence[DomainD
     devices = devices_of(config)
     processes = compute.gpus * (len(devices) if compute.side_by_side else 1)
     threads = compute.threads or max(1, available_cores() // processes)
-    sharers = sharers_of(config, devices)
+    sharers, spare = sharers_of(config, devices), spare_devices(config, devices)
 
     def arguments(name: str, rank: int) -> HostArguments:
-        own = config.model_copy(update={"compute": compute.model_copy(update={"device": devices[name][rank]})})
-        return own, name, folder, tuple(domains), threads, sharers[devices[name][rank]]
+        device = devices[name][rank]
+        own = config.model_copy(update={"compute": compute.model_copy(update={"device": device})})
+        return own, name, folder, tuple(domains), threads, sharers[device], spare.get(name, device)
 
     if processes == 1:
         return LocalHosts({name: arguments(name, 0) for name in devices})
@@ -107,12 +108,25 @@ def sharers_of(config: ExperimentConfig, devices: Mapping[str, Sequence[str]]) -
     return Counter(chain.from_iterable(groups))
 
 
+def spare_devices(config: ExperimentConfig, devices: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Student -> the GPU for those that tutor it, where the students leave one and none is named; `devices`: theirs.
+
+    Not for teams, each of which holds its tutors in parts, nor for vLLM, whose one engine has students and tutors take turns.
+    """
+    compute, found = config.compute, torch.cuda.device_count()
+    taken = len({device for each in devices.values() for device in each})
+    if compute.device not in ("auto", "cuda") or compute.gpus > 1 or compute.engine == "vllm" or found <= taken:
+        return {}
+    places = range(len(devices)) if compute.side_by_side else [0] * len(devices)
+    return {name: f"cuda:{taken + place % (found - taken)}" for name, place in zip(devices, places, strict=True)}
+
+
 def available_cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-HostArguments = tuple[ExperimentConfig, str, Path, tuple[DomainData, ...], int, int]
+HostArguments = tuple[ExperimentConfig, str, Path, tuple[DomainData, ...], int, int, str]
 """What `StudentHost` is made from, but for what it shares with others."""
 
 

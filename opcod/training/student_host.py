@@ -52,7 +52,7 @@ class StudentFacts:
 
 class StudentHost:
     """Holds a student, its self-teacher and its optimiser. `bases` are what it shares with the other hosts of its process, `sharers` how
-    many processes have its device.
+    many processes have its device, `tutor_device` where those live that tutor it; its own, where none is given.
 
     In a team each process has such a host, and all must make the same calls; only the first writes, and only its answers count.
     """
@@ -65,6 +65,7 @@ class StudentHost:
         domains: Sequence[DomainData],
         threads: int,
         sharers: int = 1,
+        tutor_device: str | None = None,
         bases: Bases | None = None,
         team: Team = ALONE,
     ) -> None:
@@ -78,7 +79,8 @@ class StudentHost:
         self.domains = {domain.name: domain for domain in domains}
         self.verifiers = {domain.name: make_verifier(domain.verifier) for domain in config.domains}
         self.team = team
-        self.student = self._load(name)
+        self.tutor_device = tutor_device or config.compute.device
+        self.student = self._load(name, config.compute.device)
         distils = config.method.algorithm != "grpo"
         self.teacher = ExponentialAverage(self.student.model, config.method.teacher.ema_rate, team.shard) if distils else None
         team.shard(self.student.model)
@@ -195,14 +197,14 @@ class StudentHost:
             weights = trainable_state(student.model)
             if self.team.rank > 0:
                 return relative
-            student = self._load(self.name)
+            student = self._load(self.name, self.config.compute.device)
             load_trainable_state(student.model, weights)
         export_student(student, self.folder / relative)
         return relative
 
-    def _load(self, name: str) -> Student:
+    def _load(self, name: str, on: str) -> Student:
         compute = self.config.compute
-        ref, device, dtype = self._config_of(name).model, resolve_device(compute.device), DTYPES[compute.dtype]
+        ref, device, dtype = self._config_of(name).model, resolve_device(on), DTYPES[compute.dtype]
         checkpointing = compute.gradient_checkpointing and name == self.name
         torch.manual_seed(derive_seed(self.config.seed, "adapters", name))
         try:
@@ -214,7 +216,7 @@ class StudentHost:
             raise
 
     def _frozen(self, name: str, steps: int) -> Policy:
-        peer = self._load(name)
+        peer = self._load(name, self.tutor_device)
         load_trainable_state(peer.model, load_file(tutor_path(self.folder, name, steps)))
         peer.model.requires_grad_(False)
         self.team.shard(peer.model)

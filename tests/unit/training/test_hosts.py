@@ -24,8 +24,9 @@ from opcod.config import load_preset, merge, parse_config
 from opcod.errors import ConfigError, KilledError, ResourceError
 from opcod.sinks import JsonLinesSink
 from opcod.tasks.questions import load_domains
-from opcod.training import hosts
-from opcod.training.hosts import Hosts, ProcessHosts, devices_of, open_hosts, sharers_of
+from opcod.training import hosts, student_host
+from opcod.training.hosts import Hosts, ProcessHosts, devices_of, open_hosts, sharers_of, spare_devices
+from opcod.training.student_host import StudentHost
 from opcod.training.trainer import train
 from tests.integration.training_runs import StopAfter, tiny
 
@@ -76,6 +77,47 @@ def test_each_process_has_a_gpu_of_its_own_where_there_are_as_many(
     devices = devices_of(config)
     assert devices == {"student1": tuple(first), "student2": tuple(second)}
     assert set(sharers_of(config, devices).values()) == {sharers}
+
+
+@pytest.mark.parametrize(
+    ("found", "compute", "first", "second"),
+    [
+        (1, {"side_by_side": False, "device": "auto"}, None, None),
+        (2, {"side_by_side": False, "device": "auto"}, "cuda:1", "cuda:1"),
+        (2, {"side_by_side": True, "device": "auto"}, None, None),
+        (3, {"side_by_side": True, "device": "cuda"}, "cuda:2", "cuda:2"),
+        (4, {"side_by_side": True, "device": "cuda"}, "cuda:2", "cuda:3"),
+        (4, {"side_by_side": False, "device": "cuda:0"}, None, None),
+        (4, {"side_by_side": False, "device": "cpu"}, None, None),
+        (4, {"side_by_side": False, "device": "auto", "gpus": 2}, None, None),
+        (4, {"side_by_side": False, "device": "auto", "engine": "vllm"}, None, None),
+    ],
+)
+def test_tutors_have_a_gpu_that_the_students_leave(
+    found: int, compute: dict[str, Any], first: str | None, second: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
+    config = parse_config(merge(load_preset("tiny"), {"compute": compute}))
+    spare = spare_devices(config, devices_of(config))
+    assert (spare.get("student1"), spare.get("student2")) == (first, second)
+
+
+def test_a_tutor_is_loaded_where_it_is_to_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here has a second device: what is asked for is noted, and the CPU given."""
+    asked: list[str] = []
+
+    def resolve(name: str) -> torch.device:
+        asked.append(name)
+        return torch.device("cpu")
+
+    monkeypatch.setattr(student_host, "resolve_device", resolve)
+    config = parse_config(load_preset("tiny"))
+    domains = load_domains(config.domains)
+    ann, bob = (StudentHost(config, name, tmp_path, domains, 1, tutor_device="cuda:1") for name in ("student1", "student2"))
+    assert set(asked) == {"cpu"}
+    bob.freeze_tutor()
+    ann.begin_phase([], {}, {"student2": 0})
+    assert asked[-1] == "cuda:1"
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
