@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from dataclasses import dataclass
+from itertools import accumulate, chain, pairwise
 
 import torch
 from torch import Tensor
 
-from opcod.distillation.readout import Readout
+from opcod.distillation.loss import Chunk
+from opcod.stopwatch import part
 
-CHUNK_LOGITS = 2**25
-"""Logits that are widened to fp32 at a time."""
 LOG_FLOOR = -100.0
 """Stands for log 0 on the record."""
 LOG_DECIMALS = 3
 PROBABILITY_DECIMALS = 4
+DIVERGENCE_DECIMALS = 5
+WEIGHT_DECIMALS = 3
 LEAST_PROBABILITY = 0.001
 """Alternatives that are less likely than this for both are left out: most tokens have no real one."""
+HIDDEN = 2**63 - 1
+"""Comes behind every alternative."""
 
 SeenAlternative = tuple[int, float, float]
 """Token id, probability for the student, probability for the self-teacher."""
@@ -26,85 +30,113 @@ SeenAlternative = tuple[int, float, float]
 
 @dataclass(frozen=True, slots=True)
 class TokenView:
-    """Of one response of T tokens: log-probabilities [T] of the sampled tokens at the sampling temperature, rounded, and the
-    likely next tokens of both at each position, those that the self-teacher prefers first.
+    """Of one response of T tokens, rounded: log-probabilities [T] of the sampled tokens at the sampling temperature, the divergence
+    (nats) and the importance weight [T], and the likely next tokens of both at each position, those that the self-teacher prefers first.
     """
 
     student: tuple[float, ...]
     teacher: tuple[float, ...]
+    divergence: tuple[float, ...]
+    weight: tuple[float, ...]
     alternatives: tuple[tuple[SeenAlternative, ...], ...]
 
 
-@torch.no_grad()
-def view_tokens(
-    student_readout: Readout,
-    teacher_readout: Readout,
-    responses: Sequence[Sequence[int]],
-    alternatives: Sequence[int | None],
-    *,
-    temperature: float,
-) -> list[TokenView | None]:
-    """Look at the responses of a micro-batch, all at once: single ones are small, and would pay for every operation.
+class Lens:
+    """Looks at the responses of a micro-batch while the loss goes by (an `opcod.distillation.loss.Observer`), and tells of all at once:
+    single ones are small, and would pay for every operation.
 
     Args:
-        student_readout: of their N tokens, response after response, no temperature applied.
-        teacher_readout: of the same tokens, after the self-teacher's prompts.
         responses: B times the sampled token ids.
         alternatives: [B], how many of each one's most likely next tokens; 0 for none, None: the response is not looked at.
-        temperature: of the rollout sampler.
-
-    Returns:
-        [B], None for those that are not looked at.
     """
-    views: list[TokenView | None] = [None] * len(responses)
-    starts = [*accumulate(map(len, responses), initial=0)]
-    chunk = max(1, CHUNK_LOGITS // student_readout.vocabulary)
-    for count in {count for count in alternatives if count is not None}:
-        rows = [row for row, asked in enumerate(alternatives) if asked == count]
-        places = torch.tensor([place for row in rows for place in range(starts[row], starts[row + 1])], dtype=torch.long)
-        sampled = torch.tensor([token for row in rows for token in responses[row]], dtype=torch.long)
-        student: list[float] = []
-        teacher: list[float] = []
-        seen: list[tuple[SeenAlternative, ...]] = []
-        for where, token in zip(places.split(chunk), sampled.split(chunk), strict=True):
-            found = _look(student_readout, teacher_readout, where, token, temperature=temperature, count=count)
-            student += found[0]
-            teacher += found[1]
-            seen += found[2]
-        spans = pairwise(accumulate((len(responses[row]) for row in rows), initial=0))
-        for row, (start, end) in zip(rows, spans, strict=True):
-            views[row] = TokenView(tuple(student[start:end]), tuple(teacher[start:end]), tuple(seen[start:end]))
-    return views
+
+    def __init__(self, responses: Sequence[Sequence[int]], alternatives: Sequence[int | None]) -> None:
+        self._asked = [*zip(map(len, responses), alternatives, strict=True)]
+        ends = accumulate(length for length, _ in self._asked)
+        spans = [range(end - length, end) for end, (length, count) in zip(ends, self._asked, strict=True) if count is not None]
+        self._places = [*chain.from_iterable(spans)]
+        self._most = max((count for count in alternatives if count is not None), default=0)
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def __call__(self, chunk: Chunk, teacher: Tensor) -> None:
+        """Keep of each token that is looked at the ids [1 + 2 K] of the sampled one, of the student's likeliest and of the self-teacher's,
+        and the log-probabilities that both give them.
+        """
+        first, end = (bisect_left(self._places, place) for place in (chunk.span.start, chunk.span.start + len(chunk.sampled)))
+        if first == end:
+            return
+        with part("token_views"):
+            rows = None
+            if end - first < len(chunk.sampled):
+                rows = torch.tensor(self._places[first:end], device=teacher.device) - chunk.span.start
+            sampled, x, normalizer, y = (
+                each if rows is None else each[rows] for each in (chunk.sampled, chunk.student, chunk.normalizer, teacher)
+            )
+            top = chunk.top if rows is None or chunk.top is None else chunk.top[rows]
+            count = min(self._most, x.shape[-1])
+            ids = torch.cat([sampled.unsqueeze(-1), _likeliest(x, count, top), _likeliest(y, count)], dim=-1)
+            p = x.gather(-1, ids) - normalizer.unsqueeze(-1)
+            q = y.gather(-1, ids) - y.logsumexp(dim=-1, keepdim=True)
+            self._seen.append((ids, p, q))
+
+    def views(self, divergence: Tensor, weight: Tensor) -> list[TokenView | None]:
+        """[B], None for those that are not looked at.
+
+        Args:
+            divergence: [N] of the micro-batch's tokens, in nats.
+            weight: [N], their importance weights.
+        """
+        looked_at = [(length, count) for length, count in self._asked if count is not None]
+        if not looked_at:
+            return [None] * len(self._asked)
+        with part("token_views"):
+            ids, p, q = (torch.cat(column).cpu() for column in zip(*self._seen, strict=True))
+            lengths, counts = (torch.tensor(column) for column in zip(*looked_at, strict=True))
+            columns = [
+                *(_rounded(each[:, 0].clamp(min=LOG_FLOOR), LOG_DECIMALS).tolist() for each in (p, q)),
+                _rounded(divergence.detach().cpu()[self._places], DIVERGENCE_DECIMALS).tolist(),
+                _rounded(weight.detach().cpu()[self._places], WEIGHT_DECIMALS).tolist(),
+                _alternatives(ids[:, 1:], p[:, 1:], q[:, 1:], counts.repeat_interleave(lengths)),
+            ]
+            views: list[TokenView | None] = []
+            start = 0
+            for length, count in self._asked:
+                if count is None:
+                    views.append(None)
+                else:
+                    views.append(TokenView(*(tuple(column[start : start + length]) for column in columns)))
+                    start += length
+            return views
 
 
-def _look(
-    student: Readout, teacher: Readout, places: Tensor, sampled: Tensor, *, temperature: float, count: int
-) -> tuple[list[float], list[float], list[tuple[SeenAlternative, ...]]]:
-    """The columns of a view, of the tokens at some places."""
-    device = student.features.device
-    places, sampled = places.to(device), sampled.to(device).unsqueeze(-1)
-    logits = [replace(one, features=one.features[places]).logits().float() / temperature for one in (student, teacher)]
-    wholes = [each.logsumexp(dim=-1, keepdim=True) for each in logits]
-    columns = [sampled, *(each.topk(min(count, each.shape[-1]), dim=-1).indices for each in logits)]
-    ids = torch.cat(columns, dim=-1)
-    p, q = (each.gather(-1, ids) - whole for each, whole in zip(logits, wholes, strict=True))
-    log_probs = [_rounded(each[:, 0].clamp(min=LOG_FLOOR), LOG_DECIMALS).tolist() for each in (p, q)]
-    return log_probs[0], log_probs[1], _alternatives(ids[:, 1:], p[:, 1:], q[:, 1:])
+def _likeliest(logits: Tensor, count: int, among: Tensor | None = None) -> Tensor:
+    """Ids [N, K] of the K highest of [N, V], the highest first. `among` [N, M]: they are known to be among these, if those are enough."""
+    if among is None or among.shape[-1] < count:
+        return logits.topk(count, dim=-1).indices
+    return among.gather(-1, logits.gather(-1, among).topk(count, dim=-1).indices)
 
 
-def _alternatives(ids: Tensor, p: Tensor, q: Tensor) -> list[tuple[SeenAlternative, ...]]:
-    """Of [N, 2 K] token ids, the student's K before the self-teacher's, with their log-probabilities: each token once."""
-    count = ids.shape[-1] // 2
-    here, there = (_rounded(each.exp(), PROBABILITY_DECIMALS) for each in (p, q))
-    shown = torch.maximum(here, there) >= LEAST_PROBABILITY
-    shown[:, count:] &= (ids[:, count:, None] != ids[:, None, :count]).all(dim=-1)
-    seen = [*zip(*(column[shown].tolist() for column in (ids, here, there)), strict=True)]
-    ends = accumulate(shown.sum(dim=-1).tolist(), initial=0)
-    return [tuple(sorted(seen[start:end], key=_preferred)) for start, end in pairwise(ends)]
+def _alternatives(ids: Tensor, p: Tensor, q: Tensor, counts: Tensor) -> list[tuple[SeenAlternative, ...]]:
+    """Of [N, 2 K] token ids, the student's K before the self-teacher's, with their log-probabilities: each token once, of the first
+    `counts` [N] of both, in the order of the self-teacher's probability, the student's, and the id.
 
-
-def _preferred(one: SeenAlternative) -> tuple[float, float, int]:
-    return -one[2], -one[1], one[0]
+    Both probabilities and the id are the digits of one number for each, so that all are put in order at once.
+    """
+    scale = 10**PROBABILITY_DECIMALS
+    here, there = ((each.exp().double() * scale).round().long() for each in (p, q))
+    base = int(ids.max()) + 1 if ids.numel() else 1
+    keys = ((scale - there) * (scale + 1) + scale - here) * base + ids
+    rank = torch.arange(ids.shape[-1] // 2).repeat(2)
+    shown = (torch.maximum(here, there) >= round(LEAST_PROBABILITY * scale)) & (rank < counts.unsqueeze(-1))
+    keys = keys.masked_fill_(~shown, HIDDEN).sort(dim=-1).values
+    shown = keys != HIDDEN
+    shown[:, 1:] &= keys[:, 1:] != keys[:, :-1]  # one that both think likely
+    chosen = keys[shown]
+    both = chosen // base
+    probabilities = ((scale - digits).double() / scale for digits in (both % (scale + 1), both // (scale + 1)))
+    columns = (chosen % base, *probabilities)
+    seen = [*zip(*(column.tolist() for column in columns), strict=True)]
+    return [tuple(seen[start:end]) for start, end in pairwise(accumulate(shown.sum(dim=-1).tolist(), initial=0))]
 
 
 def _rounded(values: Tensor, decimals: int) -> Tensor:

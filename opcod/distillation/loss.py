@@ -7,7 +7,7 @@ gradient. Beside weights, their gradients and hidden states there stay a few num
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,6 +37,28 @@ class TokenScores:
     entropy: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What the loss holds of C tokens in a row before it lets go of their logits. To be read, not written."""
+
+    span: slice
+    """Which of the N tokens."""
+    sampled: Tensor
+    """[C] token ids."""
+    student: Tensor
+    """[C, V] logits, temperature applied, in fp32 (fp64 for fp64 logits)."""
+    normalizer: Tensor
+    """[C], their logsumexp."""
+    top: Tensor | None
+    """[C, K] ids of the student's top K, in no order; None where the whole vocabulary is compared."""
+
+
+Observer = Callable[[Chunk, Tensor], None]
+"""Is shown every chunk once, in order, in the forward pass, with the teacher's logits [C, V] of the same tokens. What it keeps of them
+stays in memory.
+"""
+
+
 def score_distillation(
     student: Readout,
     teacher: Readout,
@@ -46,6 +68,7 @@ def score_distillation(
     alpha: float,
     top_k: int | None,
     tail_bucket: bool,
+    observe: Observer | None = None,
 ) -> TokenScores:
     """Divergence of student and teacher at every response token: that of `jensen_shannon`, with its gradient.
 
@@ -57,10 +80,11 @@ def score_distillation(
         alpha: as `divergence_on_support`.
         top_k: as `student_support`.
         tail_bucket: as `student_support`.
+        observe: is shown the logits while they are there, for which the student's chunk stays beside the teacher's.
     """
     if top_k is not None and top_k >= student.vocabulary:
         top_k = None
-    how = _Distillation(Readout(teacher.features.detach(), teacher.weight, teacher.bias), alpha, top_k, tail_bucket)
+    how = _Distillation(Readout(teacher.features.detach(), teacher.weight, teacher.bias), alpha, top_k, tail_bucket, observe)
     divergence, log_probs, entropy = _score(student, responses, temperature, how)
     return TokenScores(divergence, log_probs, entropy)
 
@@ -102,6 +126,7 @@ class _Distillation:
     alpha: float
     top_k: int | None
     tail_bucket: bool
+    observe: Observer | None
 
 
 def _score(student: Readout, responses: Tensor, temperature: float, how: _Distillation | None) -> Any:
@@ -126,20 +151,7 @@ class _Scores(torch.autograd.Function):
         how: _Distillation | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         student = Readout(features, weight, bias)
-        parts = []
-        for span in _spans(student, how):
-            x = _scaled(student.part(span), temperature)
-            normalizer, entropy = _normalizer_and_entropy(x)
-            log_probs = x.gather(-1, responses[span].unsqueeze(-1)).squeeze(-1) - normalizer
-            divergence, indices, slopes = torch.zeros_like(entropy), None, None
-            if how is not None and how.top_k is None:
-                divergence = jensen_shannon(x, _scaled(how.teacher.part(span), temperature), alpha=how.alpha, top_k=None)
-            elif how is not None:
-                top, indices = torch.topk(x, how.top_k or 0, dim=-1, sorted=False)
-                del x
-                reference = teacher_on_support(_scaled(how.teacher.part(span), temperature), indices, tail_bucket=how.tail_bucket)
-                divergence, slopes = _divergence_and_slopes(top - normalizer.unsqueeze(-1), reference, how)
-            parts.append((divergence, log_probs, entropy, normalizer, indices, slopes))
+        parts = [_score_chunk(student, responses, span, temperature, how) for span in _spans(student, how)]
         divergence, log_probs, entropy, normalizer, indices, slopes = (_joined(column) for column in zip(*parts, strict=True))
         ctx.save_for_backward(features, weight, bias, responses, normalizer, indices, slopes)
         ctx.temperature = temperature
@@ -180,6 +192,32 @@ class _Scores(torch.autograd.Function):
                 for_bias.next().add_(by_logits.sum(0))
         weight_gradient = None if for_weight is None else for_weight.total()
         return for_features, weight_gradient, None if for_bias is None else for_bias.total(), None, None, None
+
+
+def _score_chunk(
+    student: Readout, responses: Tensor, span: slice, temperature: float, how: _Distillation | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Divergence, log-probability, entropy and normaliser [C] of a chunk's tokens, the student's top K [C, K] and the slopes there."""
+    x = _scaled(student.part(span), temperature)
+    normalizer, entropy = _normalizer_and_entropy(x)
+    sampled = responses[span]
+    log_probs = x.gather(-1, sampled.unsqueeze(-1)).squeeze(-1) - normalizer
+    if how is None:
+        return torch.zeros_like(entropy), log_probs, entropy, normalizer, None, None
+    top, indices = (None, None) if how.top_k is None else torch.topk(x, how.top_k, dim=-1, sorted=False)
+    chunk = Chunk(span, sampled, x, normalizer, indices)
+    if top is None or indices is None:
+        y = _scaled(how.teacher.part(span), temperature)
+        divergence, slopes = jensen_shannon(x, y, alpha=how.alpha, top_k=None), None
+    else:
+        if how.observe is None:
+            del x, chunk
+        y = _scaled(how.teacher.part(span), temperature)
+        reference = teacher_on_support(y, indices, tail_bucket=how.tail_bucket)
+        divergence, slopes = _divergence_and_slopes(top - normalizer.unsqueeze(-1), reference, how)
+    if how.observe is not None:
+        how.observe(chunk, y)
+    return divergence, log_probs, entropy, normalizer, indices, slopes
 
 
 class _LongSum:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from opcod.distillation.lens import LOG_DECIMALS, LOG_FLOOR, TokenView
+from opcod.distillation.lens import LOG_DECIMALS, LOG_FLOOR, WEIGHT_DECIMALS, TokenView
 from opcod.generation.policy import Response
 from opcod.students.pieces import TokenPieces
 from opcod.types import Feedback, Question, Rollout, TokenLens
-
-DIVERGENCE_DECIMALS = 5
 
 
 @dataclass(slots=True)
@@ -42,22 +40,14 @@ def token_lens(pieces: TokenPieces, sample: Sample) -> TokenLens:
     generation, view = sample.response.generation, sample.view
     places: dict[str, int] = {}
     tokens = tuple([places.setdefault(text, len(places)) for text in pieces.split(generation.token_ids)])
-    alternatives = None
-    if view is not None:
-        of = pieces.of
-        alternatives = tuple(
-            [tuple([(places.setdefault(of(token), len(places)), p, q) for token, p, q in seen]) for seen in view.alternatives]
-        )
-    return TokenLens(
-        pieces=tuple(places),
-        tokens=tokens,
-        mask=(sample.counted,) * len(tokens),
-        student=view.student if view else _rounded(generation.log_probs, LOG_DECIMALS),
-        teacher=view.teacher if view else None,
-        divergence=_rounded(sample.loss, DIVERGENCE_DECIMALS) if view and sample.loss else None,
-        weight=_rounded(sample.weight, LOG_DECIMALS) if sample.weight else None,
-        alternatives=alternatives,
-    )
+    mask = (sample.counted,) * len(tokens)
+    if view is None:
+        student = _rounded(generation.log_probs, LOG_DECIMALS)
+        weight = _rounded(sample.weight, WEIGHT_DECIMALS) if sample.weight else None
+        return TokenLens(tuple(places), tokens, mask, student, weight=weight)
+    of = pieces.of
+    alternatives = tuple([tuple([(places.setdefault(of(token), len(places)), p, q) for token, p, q in seen]) for seen in view.alternatives])
+    return TokenLens(tuple(places), tokens, mask, view.student, view.teacher, view.divergence, view.weight, alternatives)
 
 
 def _rounded(values: Sequence[float], decimals: int) -> tuple[float, ...]:

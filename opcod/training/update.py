@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from opcod.config import GrpoConfig, LossConfig
 from opcod.distillation.grpo import policy_losses
-from opcod.distillation.lens import TokenView, view_tokens
+from opcod.distillation.lens import Lens, TokenView
 from opcod.distillation.loss import aggregate, importance_weights, score_distillation, score_sampled
 from opcod.distillation.micro_batches import Prompts, computed_tokens, micro_batches, questions
 from opcod.distillation.readout import response_readout
@@ -99,6 +99,8 @@ def distill(learner: Learner, batch: Sequence[ScoredResponse], loss: LossConfig,
     def micro(rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         chosen = [batch[row] for row in rows]
         responses = [one.response for one in chosen]
+        asked = [one.alternatives for one in chosen]
+        lens = Lens(responses, asked) if any(count is not None for count in asked) else None
         with part("teacher_forward"), torch.no_grad():
             teacher_prompts = [one.teacher_prompt or () for one in chosen]
             teacher_readout = response_readout(teacher.model, teacher_prompts, responses, pad_id=learner.pad_id)
@@ -113,12 +115,13 @@ def distill(learner: Learner, batch: Sequence[ScoredResponse], loss: LossConfig,
                 alpha=loss.alpha,
                 top_k=loss.top_k,
                 tail_bucket=loss.tail_bucket,
+                observe=lens,
             )
-        sampled = _joined([one.rollout_log_probs for one in chosen], learner)
-        weights = importance_weights(scores.log_probs, sampled, clip=loss.importance_clip)
-        with part("token_views"):
-            seen = view_tokens(student_readout, teacher_readout, responses, [one.alternatives for one in chosen], temperature=temperature)
-            views.update((row, view) for row, view in zip(rows, seen, strict=True) if view is not None)
+            sampled = _joined([one.rollout_log_probs for one in chosen], learner)
+            weights = importance_weights(scores.log_probs, sampled, clip=loss.importance_clip)
+            if lens is not None:
+                seen = lens.views(scores.divergence, weights)
+                views.update((row, view) for row, view in zip(rows, seen, strict=True) if view is not None)
         return scores.divergence, scores.entropy, weights
 
     passes = [[one.prompt for one in batch], [one.teacher_prompt or () for one in batch]]

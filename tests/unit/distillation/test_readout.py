@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, CohereConfig, GraniteConfig, PreT
 from opcod.config import AdaptersConfig, GrpoConfig, LossConfig, OptimizerConfig
 from opcod.distillation import loss as loss_module
 from opcod.distillation import readout as readout_module
+from opcod.distillation.lens import Lens
 from opcod.distillation.loss import score_distillation
 from opcod.distillation.readout import Readout, plain_head, response_readout
 from opcod.distillation.scoring import pad, response_logits
@@ -133,8 +134,8 @@ class TestUpdates:
         assert_equal((parts, found), (whole, expected))
 
 
-def added(tokens: int, *, top_k: int | None) -> int:
-    """Bytes that loss and gradient hold at most beyond weights, hidden states and the gradients of both: an 8B Qwen3 in bfloat16."""
+def added(tokens: int, *, top_k: int | None, looked_at: bool) -> int:
+    """Bytes that loss, lens and gradient hold at most beyond weights, hidden states and the gradients of both: an 8B Qwen3 in bfloat16."""
     hidden, vocabulary = 4096, 151_936
     student, teacher, weight = (
         torch.empty(shape, dtype=torch.bfloat16, device="meta") for shape in ((tokens, hidden), (tokens, hidden), (vocabulary, hidden))
@@ -142,17 +143,19 @@ def added(tokens: int, *, top_k: int | None) -> int:
     student.requires_grad_()
     weight.requires_grad_()
     responses = torch.zeros(tokens, dtype=torch.long, device="meta")
+    lens = Lens([[0] * tokens], [5]) if looked_at else None
     with Held() as held:
-        how = {"temperature": 0.7, "alpha": 0.5, "top_k": top_k, "tail_bucket": True}
+        how = {"temperature": 0.7, "alpha": 0.5, "top_k": top_k, "tail_bucket": True, "observe": lens}
         scores = score_distillation(Readout(student, weight), Readout(teacher, weight.detach()), responses, **how)  # type: ignore[arg-type]
         found = torch.autograd.grad(scores.divergence.sum(), (student, weight))
     gradients = sum(gradient.untyped_storage().nbytes() for gradient in found)
     return int(held.peak - gradients)
 
 
+@pytest.mark.parametrize("looked_at", [False, True], ids=["", "every token looked at"])
 @pytest.mark.parametrize(("top_k", "few", "more"), [(100, 500, 1500), (None, 60, 120)])
-def test_the_loss_of_long_responses_adds_less_than_two_gib(top_k: int | None, few: int, more: int) -> None:
+def test_the_loss_of_long_responses_adds_less_than_two_gib(top_k: int | None, few: int, more: int, looked_at: bool) -> None:
     """Shapes alone: what a chunk takes, and what stays of each token, from two lengths."""
-    small, large = added(few, top_k=top_k), added(more, top_k=top_k)
+    small, large = added(few, top_k=top_k, looked_at=looked_at), added(more, top_k=top_k, looked_at=looked_at)
     assert 0.1 * GIB < small <= large
     assert large + (large - small) / (more - few) * (32 * 4096 - more) < 2 * GIB

@@ -6,9 +6,13 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from opcod.distillation import lens as lens_module
-from opcod.distillation.lens import LEAST_PROBABILITY, view_tokens
+from opcod.distillation import loss as loss_module
+from opcod.distillation.divergence import jensen_shannon
+from opcod.distillation.lens import LEAST_PROBABILITY, Lens, TokenView
+from opcod.distillation.loss import importance_weights, score_distillation
 from opcod.distillation.readout import Readout
 from opcod.events import EVENT, ExchangeRecorded
 from opcod.students.demo_specialists import make_tokenizer as make_demo_tokenizer
@@ -92,25 +96,89 @@ def test_it_survives_the_event_as_json() -> None:
     assert EVENT.validate_json(event.model_dump_json()) == event
 
 
+def views(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    responses: list[list[int]],
+    alternatives: list[int | None],
+    *,
+    chunk: int,
+    temperature: float = 1.0,
+    top_k: int | None = 100,
+) -> list[TokenView | None]:
+    """What the lens sees of these logits while the loss goes by them in chunks of so many; the sampler's log-probabilities were all -2."""
+    lens = Lens(responses, alternatives)
+    sampled = torch.tensor([token for response in responses for token in response])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loss_module, "CHUNK_LOGITS", chunk)
+        how = {"temperature": temperature, "alpha": 0.5, "top_k": top_k, "tail_bucket": True, "observe": lens}
+        scores = score_distillation(Readout(student), Readout(teacher), sampled, **how)  # type: ignore[arg-type]
+    return lens.views(scores.divergence, importance_weights(scores.log_probs, torch.full((len(sampled),), -2.0), clip=2.0))
+
+
 @pytest.mark.parametrize("chunk", [1, 2**25])
-def test_alternatives_are_the_likeliest_of_both_and_impossible_tokens_are_told_in_numbers(
-    chunk: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lens_module, "CHUNK_LOGITS", chunk)
+def test_alternatives_are_the_likeliest_of_both_and_impossible_tokens_are_told_in_numbers(chunk: int) -> None:
     student, teacher = torch.full((5, 8), -50.0), torch.full((5, 8), -50.0)
     student[:, 1], teacher[:, 2], teacher[:, 3] = 0.0, 1.0, 0.0
     student[:, 7] = -math.inf
     student[2], teacher[2] = 9.0, -9.0  # of the response that is not looked at
     teacher[4, 5] = 20.0
-    whole, unseen, bare, third = view_tokens(Readout(student), Readout(teacher), [[1, 7], [4], [7], [5]], [2, None, 0, 2], temperature=1.0)
+    whole, unseen, bare, third = views(student, teacher, [[1, 7], [4], [7], [5]], [2, None, 0, 2], chunk=chunk)
     assert whole is not None
     assert bare is not None
     assert third is not None
     assert unseen is None
     assert [[token for token, _, _ in seen] for seen in whole.alternatives] == [[2, 3, 1], [2, 3, 1]]
     assert whole.student == (0.0, -100.0)
+    assert whole.weight == (2.0, 0.0)
     assert (bare.student, bare.alternatives) == ((-100.0,), ((),))
     assert (third.student, third.teacher, third.alternatives) == ((-50.0,), (0.0,), (((5, 0.0, 1.0), (1, 1.0, 0.0)),))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    asked=st.lists(st.tuples(st.integers(1, 4), st.sampled_from([None, 0, 1, 3, 50])), min_size=1, max_size=6),
+    vocabulary=st.integers(2, 40),
+    chunk=st.integers(1, 400),
+    top_k=st.sampled_from([1, 4, 100, None]),
+    temperature=st.sampled_from([1.0, 0.7, 2.5]),
+)
+def test_what_is_taken_from_the_losss_chunks_is_the_plain_computation(
+    seed: int, asked: list[tuple[int, int | None]], vocabulary: int, chunk: int, top_k: int | None, temperature: float
+) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    tokens = sum(length for length, _ in asked)
+    student, teacher = (4 * torch.randn((tokens, vocabulary), generator=draw) for _ in range(2))
+    sampled = torch.randint(vocabulary, (tokens,), generator=draw)
+    responses = [each.tolist() for each in sampled.split([length for length, _ in asked])]
+    found = views(student, teacher, responses, [count for _, count in asked], chunk=chunk, temperature=temperature, top_k=top_k)
+    p, q = ((each / temperature).log_softmax(-1) for each in (student, teacher))
+    divergence = jensen_shannon(student / temperature, teacher / temperature, top_k=top_k)
+    weights = (p.gather(-1, sampled.unsqueeze(-1)).squeeze(-1) + 2.0).exp().clamp(max=2.0)
+    start = 0
+    for view, response, (length, count) in zip(found, responses, asked, strict=True):
+        rows = slice(start, start := start + length)
+        assert (view is None) == (count is None)
+        if view is None or count is None:
+            continue
+        for column, log_probs in ((view.student, p), (view.teacher, q)):
+            assert column == pytest.approx([float(row[token]) for row, token in zip(log_probs[rows], response, strict=True)], abs=6e-4)
+        assert view.divergence == pytest.approx(divergence[rows].tolist(), abs=2e-5)
+        assert view.weight == pytest.approx(weights[rows].tolist(), abs=6e-4)
+        for column, decimals in ((view.student, 3), (view.teacher, 3), (view.divergence, 5), (view.weight, 3)):
+            assert [round(value, decimals) for value in column] == [*column]
+        for seen, here, there in zip(view.alternatives, p[rows].exp(), q[rows].exp(), strict=True):
+            likely = {token for each in (here, there) for token in each.topk(min(count, vocabulary)).indices.tolist()}
+            shown = {token: (student, teacher) for token, student, teacher in seen}
+            assert len(shown) == len(seen)
+            assert shown.keys() <= likely
+            for token in likely:
+                student_says, teacher_says = float(here[token]), float(there[token])
+                if token in shown:
+                    assert shown[token] == pytest.approx((student_says, teacher_says), abs=6e-5)
+                else:
+                    assert max(student_says, teacher_says) < LEAST_PROBABILITY
+            assert [*seen] == sorted(seen, key=lambda one: (-one[2], -one[1], one[0]))
 
 
 @pytest.mark.parametrize("text", ["héllo 🙂🙂 wörld\n\n", "漢字"])
