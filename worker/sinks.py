@@ -31,11 +31,11 @@ from opcod.events import (
 
 log = logging.getLogger(__name__)
 
-LARGEST_BATCH = 200
+LARGEST_BATCH = 400
 LARGEST_BACKLOG = 2000
 """Events kept in memory; a faster producer waits."""
-GATHER_SECONDS = 0.2
-"""How long the first event of a batch waits for company."""
+GATHER_SECONDS = 0.5
+"""How long the first event of a batch waits for company: a transaction's own price is then paid by several short steps together."""
 
 
 class DatabaseError(UserError):
