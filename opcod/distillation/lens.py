@@ -93,10 +93,11 @@ class Lens:
         with part("token_views"):
             ids, p, q = (torch.cat(column).cpu() for column in zip(*self._seen, strict=True))
             lengths, counts = (torch.tensor(column) for column in zip(*looked_at, strict=True))
+            places = torch.tensor(self._places)
             columns = [
                 *(_rounded(each[:, 0].clamp(min=LOG_FLOOR), LOG_DECIMALS).tolist() for each in (p, q)),
-                _rounded(divergence.detach().cpu()[self._places], DIVERGENCE_DECIMALS).tolist(),
-                _rounded(weight.detach().cpu()[self._places], WEIGHT_DECIMALS).tolist(),
+                _rounded(divergence.detach().cpu()[places], DIVERGENCE_DECIMALS).tolist(),
+                _rounded(weight.detach().cpu()[places], WEIGHT_DECIMALS).tolist(),
                 _alternatives(ids[:, 1:], p[:, 1:], q[:, 1:], counts.repeat_interleave(lengths)),
             ]
             views: list[TokenView | None] = []

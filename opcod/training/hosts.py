@@ -6,6 +6,7 @@ to the results (in a team, none beyond rounding), since every draw is seeded by 
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -136,6 +137,8 @@ class LocalHosts(Hosts):
     def __init__(self, arguments: Mapping[str, HostArguments], team: Team = ALONE) -> None:
         self.team, bases = team, Bases()
         self.hosts = {name: StudentHost(*each, bases, team) for name, each in arguments.items()}
+        gc.collect()
+        gc.freeze()  # what is there now stays: the many small objects of each step would make Python walk through all of it again and again
 
     def submit(self, student: str, method: str, arguments: tuple[Any, ...]) -> Future[Any]:
         future: Future[Any] = Future()
@@ -144,6 +147,7 @@ class LocalHosts(Hosts):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.hosts.clear()
+        gc.unfreeze()
 
 
 class ProcessHosts(Hosts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -52,6 +53,13 @@ class Broken(Hosts):
 def test_a_killed_student_is_told_as_such_whenever_it_died(before: bool) -> None:
     with pytest.raises(KilledError, match="ended abruptly"):
         Broken(before=before).ask(("one", "step", ()))
+
+
+def test_what_is_loaded_is_left_to_itself_by_the_garbage_collector_as_long_as_the_hosts_are_open(tmp_path: Path) -> None:
+    config = tiny()
+    with open_hosts(config, tmp_path, load_domains(config.domains)):
+        assert gc.get_freeze_count() > 0
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.parametrize(
