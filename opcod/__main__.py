@@ -53,20 +53,31 @@ def train(
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: `schedule.rounds=5`; may be repeated.")] = None,
     json_lines: Annotated[bool, typer.Option("--json", help="Print events as JSON lines instead of progress.")] = False,
 ) -> None:
-    """Run an experiment to its verdict, or resume it."""
+    """Run an experiment to its verdict, or resume it. Under torchrun all processes that it starts make one run."""
     from opcod.console import JsonSink, ProgressSink
     from opcod.sinks import FanOut, JsonLinesSink
+    from opcod.training.rendezvous import follow, launched
     from opcod.training.trainer import train as run
 
+    member = launched()
+    if member:
+        member.join()  # before anything can go wrong, so that the others hear of it
+        if member.rank > 0:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)  # the first stops the run
+            follow(member)
+            return
     data = _settings(file, preset)
     for change in changes or ():
         data = merge(data, parse_change(change))
     config = parse_config(data)
+    if member:
+        config = member.fit(config)
     folder = folder or Path("runs") / folder_name(config.name)
     folder.mkdir(parents=True, exist_ok=True)
     stop = StopOnSignal()
     with JsonLinesSink(folder / "events.jsonl") as file_sink, JsonSink() if json_lines else ProgressSink(config) as shown:
-        result = run(config, folder, FanOut(file_sink, shown), stop)
+        result = run(config, folder, FanOut(file_sink, shown), stop, member=member)
     if result.outcome == "stopped":
         console.print(f"Stopped. Go on with the same command; the run is in {folder}.")
     else:

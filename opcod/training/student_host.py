@@ -125,7 +125,7 @@ class StudentHost:
     def freeze_tutor(self) -> None:
         """Write the weights as they are, for peers that this student will tutor."""
         path = tutor_path(self.folder, self.name, self.steps)
-        if path.exists():
+        if self.team.gather(path.exists())[0]:  # another machine may see it later
             return
         weights = trainable_state(self.student.model)
         if self.team.rank == 0:

@@ -78,17 +78,20 @@ ALONE = Team()
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One of `size` processes, which find each other through the file `meeting`. None has to wait longer than `patience`."""
+    """One of `size` processes, which find each other through the file `meeting`. None has to wait longer than `patience`.
+
+    Without a meeting they have found each other already (`opcod.training.rendezvous`).
+    """
 
     rank: int
     size: int
-    meeting: Path
+    meeting: Path | None
     device: torch.device
     patience: timedelta = PATIENCE
 
 
 class ProcessTeam(Team):
-    """One of several processes on this machine, which is this one.
+    """One of several processes, which is this one.
 
     Raises:
         KilledError: at any call, where one of the others has ended or does not answer.
@@ -96,24 +99,16 @@ class ProcessTeam(Team):
 
     def __init__(self, place: Place) -> None:
         self.rank, self.size, self._place = place.rank, place.size, place
-        loopback = "lo0" if os.uname().sysname == "Darwin" else "lo"
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)  # else it asks who the host's name is, which need not be known
-        cuda = place.device.type == "cuda"
-        if cuda:
+        if place.device.type == "cuda":
             torch.cuda.set_device(place.device)
-        with _explained_silence():
-            dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if cuda else "gloo",
-                init_method=f"file://{place.meeting}",
-                rank=place.rank,
-                world_size=place.size,
-                timeout=place.patience,
-            )
+        with explained_silence():
+            if place.meeting is not None:
+                _meet(place, place.meeting)
             self.mesh = dist.init_device_mesh(place.device.type, (place.size,))
 
     def gather(self, value: T) -> list[T]:
         found: list[T | None] = [None] * self.size
-        with _explained_silence():
+        with explained_silence():
             dist.all_gather_object(found, value)
         return found  # type: ignore[return-value]
 
@@ -124,14 +119,14 @@ class ProcessTeam(Team):
     @contextmanager
     def whole(self, *models: nn.Module | None) -> Iterator[None]:
         with ExitStack() as stack:
-            with _explained_silence():
+            with explained_silence():
                 for model in models:
                     if model is not None:
                         stack.enter_context(sharding.whole(model))
             yield
 
     def sum_gradients(self, model: nn.Module, token: int) -> None:
-        with _explained_silence():
+        with explained_silence():
             if sharding.is_sharded(model):
                 sharding.sum_gradients(model, token)
                 return
@@ -140,6 +135,19 @@ class ProcessTeam(Team):
             dist.all_reduce(flat)
             for weight, total in zip(trained, flat.split([weight.numel() for weight in trained]), strict=True):
                 weight.grad = total.view_as(weight)
+
+
+def _meet(place: Place, meeting: Path) -> None:
+    """Find the others, all of them on this machine."""
+    loopback = "lo0" if os.uname().sysname == "Darwin" else "lo"
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)  # else it asks who the host's name is, which need not be known
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if place.device.type == "cuda" else "gloo",
+        init_method=f"file://{meeting}",
+        rank=place.rank,
+        world_size=place.size,
+        timeout=place.patience,
+    )
 
 
 class TeamEngine:
@@ -170,7 +178,8 @@ class TeamEngine:
 
 
 @contextmanager
-def _explained_silence() -> Iterator[None]:
+def explained_silence() -> Iterator[None]:
+    """Turn what torch says of a process that is gone into an error that says what to do."""
     try:
         yield
     except torch.OutOfMemoryError:

@@ -36,6 +36,7 @@ from opcod.tasks.questions import DomainData, load_domains
 from opcod.training.checkpoints import Checkpoints, Tell, check_folder, explained_disk_errors, scores_of
 from opcod.training.hosts import Hosts, devices_of, open_hosts
 from opcod.training.manifest import CONFIG_FILE, FOLDER, Manifest, StudentState, manifest_name
+from opcod.training.rendezvous import FirstHosts, Member
 from opcod.training.sequence import SequenceNumbers
 from opcod.training.step import StepRecord
 from opcod.training.student_host import StudentFacts
@@ -57,24 +58,33 @@ class TrainingResult:
     verdict: Verdict | None = None
 
 
-def train(config: ExperimentConfig, folder: Path, sink: EventSink, stop: StopSignal, tell: Tell = logger.warning) -> TrainingResult:
+def train(
+    config: ExperimentConfig,
+    folder: Path,
+    sink: EventSink,
+    stop: StopSignal,
+    tell: Tell = logger.warning,
+    member: Member | None = None,
+) -> TrainingResult:
     """Run an experiment in `folder`, going on from its newest whole checkpoint if it holds one.
 
     Events reach `sink` in rising order of `seq`; after a resume those since the checkpoint come again with
     the same numbers. On `stop` the run checkpoints after the step under way and returns. `tell` hears, in words,
-    what happened to the run and is no event of it, such as a damaged checkpoint that was passed over.
+    what happened to the run and is no event of it, such as a damaged checkpoint that was passed over. Under torchrun
+    `member` is the first process, which has joined; the others `follow` (`opcod.training.rendezvous`).
 
     Raises:
         UserError: the configuration, data, students or resources are at fault; nothing half-made remains.
     """
     check_templates(config.method)
-    devices_of(config)  # before anything is loaded
+    if member is None:
+        devices_of(config)  # before anything is loaded
     domains = load_domains(config.domains)
     check_folder(folder, config)
     checkpoints = Checkpoints(folder, config, tell)
     start = checkpoints.latest()
     folder.mkdir(parents=True, exist_ok=True)
-    with open_hosts(config, folder, domains) as hosts:
+    with FirstHosts(member, config, folder, domains) if member else open_hosts(config, folder, domains) as hosts:
         return _Run(config, folder, domains, hosts, checkpoints, sink, stop).go(start)
 
 
