@@ -32,7 +32,7 @@ from opcod.errors import KilledError, ResourceError
 from opcod.students.bases import Bases
 from opcod.students.loading import resolve_device
 from opcod.tasks.questions import DomainData
-from opcod.training.student_host import StudentHost
+from opcod.training.student_host import HostSettings, StudentHost
 from opcod.training.team import ALONE, PATIENCE, Place, ProcessTeam, Team
 
 Call = tuple[str, str, tuple[Any, ...]]
@@ -69,15 +69,15 @@ def open_hosts(config: ExperimentConfig, folder: Path, domains: Sequence[DomainD
     threads = compute.threads or max(1, available_cores() // processes)
     sharers, spare = sharers_of(config, devices), spare_devices(config, devices)
 
-    def arguments(name: str, rank: int) -> HostArguments:
+    def settings(name: str, rank: int) -> HostSettings:
         device = devices[name][rank]
         own = config.model_copy(update={"compute": compute.model_copy(update={"device": device})})
-        return own, name, folder, tuple(domains), threads, sharers[device], spare.get(name, device)
+        return HostSettings(own, name, folder, tuple(domains), threads, sharers[device], spare.get(name))
 
     if processes == 1:
-        return LocalHosts({name: arguments(name, 0) for name in devices})
+        return LocalHosts({name: settings(name, 0) for name in devices})
     groups = [[name] for name in devices] if compute.side_by_side else [[*devices]]
-    return ProcessHosts([[{name: arguments(name, rank) for name in group} for rank in range(compute.gpus)] for group in groups])
+    return ProcessHosts([[{name: settings(name, rank) for name in group} for rank in range(compute.gpus)] for group in groups])
 
 
 def devices_of(config: ExperimentConfig) -> dict[str, tuple[str, ...]]:
@@ -127,16 +127,12 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-HostArguments = tuple[ExperimentConfig, str, Path, tuple[DomainData, ...], int, int, str]
-"""What `StudentHost` is made from, but for what it shares with others."""
-
-
 class LocalHosts(Hosts):
     """All given students in this process; a call is done when it returns."""
 
-    def __init__(self, arguments: Mapping[str, HostArguments], team: Team = ALONE) -> None:
+    def __init__(self, settings: Mapping[str, HostSettings], team: Team = ALONE) -> None:
         self.team, bases = team, Bases()
-        self.hosts = {name: StudentHost(*each, bases, team) for name, each in arguments.items()}
+        self.hosts = {name: StudentHost(each, bases, team) for name, each in settings.items()}
         gc.collect()
         gc.freeze()  # what is there now stays: the many small objects of each step would make Python walk through all of it again and again
 
@@ -156,7 +152,7 @@ class ProcessHosts(Hosts):
     `teams` has for each team, and in it for each process, what its students' hosts are made from.
     """
 
-    def __init__(self, teams: Sequence[Sequence[Mapping[str, HostArguments]]], patience: timedelta = PATIENCE) -> None:
+    def __init__(self, teams: Sequence[Sequence[Mapping[str, HostSettings]]], patience: timedelta = PATIENCE) -> None:
         context = multiprocessing.get_context("spawn")
         self._meetings = tempfile.TemporaryDirectory(prefix="opcod-team-")
         self._pools = [
@@ -248,13 +244,13 @@ def _live_with_parent() -> None:
         threading.Thread(target=lambda: (wait([sentinel]), os._exit(1)), daemon=True).start()
 
 
-def _load_hosts(arguments: Mapping[str, HostArguments], rank: int, size: int, meeting: Path, patience: timedelta) -> None:
+def _load_hosts(settings: Mapping[str, HostSettings], rank: int, size: int, meeting: Path, patience: timedelta) -> None:
     global _hosts
     team = ALONE
     if size > 1:
-        config = next(iter(arguments.values()))[0]  # all students of a process are on its device
+        config = next(iter(settings.values())).config  # all students of a process are on its device
         team = ProcessTeam(Place(rank, size, meeting, resolve_device(config.compute.device), patience))
-    _hosts = LocalHosts(arguments, team)
+    _hosts = LocalHosts(settings, team)
 
 
 def _call_host(student: str, method: str, arguments: tuple[Any, ...]) -> Any:

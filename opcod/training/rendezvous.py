@@ -24,6 +24,7 @@ from opcod.students.loading import resolve_device
 from opcod.tasks.questions import DomainData
 from opcod.training.checkpoints import explained_disk_errors
 from opcod.training.hosts import Hosts, LocalHosts, available_cores
+from opcod.training.student_host import HostSettings
 from opcod.training.team import PATIENCE, Place, ProcessTeam, explained_silence
 
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -154,7 +155,7 @@ def _load(member: Member, given: tuple[ExperimentConfig, Path, tuple[DomainData,
     threads = config.compute.threads or max(1, available_cores() // member.local_size)
     sharers = member.local_size if device.type == "cpu" else 1
     names = [student.name for student in config.students]
-    return LocalHosts({name: (own, name, marker.parent, domains, threads, sharers, str(device)) for name in names}, team)
+    return LocalHosts({name: HostSettings(own, name, marker.parent, domains, threads, sharers) for name in names}, team)
 
 
 def _call(hosts: LocalHosts, call: tuple[str, str, tuple[Any, ...]]) -> Future[Any]:

@@ -50,43 +50,47 @@ class StudentFacts:
     vocabulary: int
 
 
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """What a student's host is made from, but for what it shares with others. `config` has the host's own device."""
+
+    config: ExperimentConfig
+    name: str
+    folder: Path
+    domains: tuple[DomainData, ...]
+    threads: int
+    sharers: int = 1
+    """Processes of the run that have the device."""
+    tutor_device: str | None = None
+    """Where those live that tutor the student; None: on its own."""
+
+
 class StudentHost:
-    """Holds a student, its self-teacher and its optimiser. `bases` are what it shares with the other hosts of its process, `sharers` how
-    many processes have its device, `tutor_device` where those live that tutor it; its own, where none is given.
+    """Holds a student, its self-teacher and its optimiser. `bases` are what it shares with the other hosts of its process.
 
     In a team each process has such a host, and all must make the same calls; only the first writes, and only its answers count.
     """
 
-    def __init__(
-        self,
-        config: ExperimentConfig,
-        name: str,
-        folder: Path,
-        domains: Sequence[DomainData],
-        threads: int,
-        sharers: int = 1,
-        tutor_device: str | None = None,
-        bases: Bases | None = None,
-        team: Team = ALONE,
-    ) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, settings: HostSettings, bases: Bases | None = None, team: Team = ALONE) -> None:
+        torch.set_num_threads(settings.threads)
+        config, name = settings.config, settings.name
         if (device := resolve_device(config.compute.device)).type == "cuda":
             torch.cuda.set_device(device)  # the one whose memory is told of and let go
         self.config = config
         self.bases = bases or Bases()
         self.name = name
-        self.folder = folder
-        self.domains = {domain.name: domain for domain in domains}
+        self.folder = settings.folder
+        self.domains = {domain.name: domain for domain in settings.domains}
         self.verifiers = {domain.name: make_verifier(domain.verifier) for domain in config.domains}
         self.team = team
-        self.tutor_device = tutor_device or config.compute.device
+        self.tutor_device = settings.tutor_device or config.compute.device
         self.student = self._load(name, config.compute.device)
         distils = config.method.algorithm != "grpo"
         self.teacher = ExponentialAverage(self.student.model, config.method.teacher.ema_rate, team.shard) if distils else None
         team.shard(self.student.model)
         self.policy = self._policy(self.student, config.generation.batch_size, self._vllm(self.student))
         self.optimizer = Optimizer(self.student.model, config.optimizer)
-        self.micro_batches = _micro_batch_size(config, device, sharers)
+        self.micro_batches = _micro_batch_size(config, device, settings.sharers)
         self.steps = 0
         self.tutoring = Tutoring()
 

@@ -27,7 +27,7 @@ from opcod.sinks import JsonLinesSink
 from opcod.tasks.questions import load_domains
 from opcod.training import hosts, student_host
 from opcod.training.hosts import Hosts, ProcessHosts, devices_of, open_hosts, sharers_of, spare_devices
-from opcod.training.student_host import StudentHost
+from opcod.training.student_host import HostSettings, StudentHost
 from opcod.training.trainer import train
 from tests.integration.training_runs import StopAfter, tiny
 
@@ -120,8 +120,8 @@ def test_a_tutor_is_loaded_where_it_is_to_live(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(student_host, "resolve_device", resolve)
     config = parse_config(load_preset("tiny"))
-    domains = load_domains(config.domains)
-    ann, bob = (StudentHost(config, name, tmp_path, domains, 1, tutor_device="cuda:1") for name in ("student1", "student2"))
+    domains = tuple(load_domains(config.domains))
+    ann, bob = (StudentHost(HostSettings(config, name, tmp_path, domains, 1, tutor_device="cuda:1")) for name in ("student1", "student2"))
     assert set(asked) == {"cpu"}
     bob.freeze_tutor()
     ann.begin_phase([], {}, {"student2": 0})

@@ -23,7 +23,7 @@ from opcod.students.loading import without_dropout
 from opcod.tasks.questions import load_domains
 from opcod.training.micro_batch_size import GROWTH, MicroBatchSize
 from opcod.training.optimizer import Optimizer
-from opcod.training.student_host import StudentHost
+from opcod.training.student_host import HostSettings, StudentHost
 from opcod.training.update import Learner, ScoredResponse, distill
 from tests.unit.students.tiny_models import make_model
 
@@ -236,7 +236,7 @@ class Foretold(Device):
 
 def host(folder: Path, *, measured: bool = True) -> StudentHost:
     config = parse_config(merge(load_preset("tiny"), {"method": {"algorithm": "sdpo"}, "recording": {"token_questions": 0}}))
-    made = StudentHost(config, "student1", folder, load_domains(config.domains), 1)
+    made = StudentHost(HostSettings(config, "student1", folder, tuple(load_domains(config.domains)), 1))
     if measured:
         device = Foretold(capacity=2_000_000, stood=1_000, fixed=10_000, rate=1_000)
         made.micro_batches = device.of(MicroBatchSize(FIRST, device))

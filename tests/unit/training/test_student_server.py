@@ -13,7 +13,7 @@ from opcod.generation.base import Generation, SamplingParams
 from opcod.generation.server import ServerEngine
 from opcod.generation.transformers import TransformersEngine
 from opcod.tasks.questions import load_domains
-from opcod.training.student_host import StudentHost
+from opcod.training.student_host import HostSettings, StudentHost
 
 
 def test_a_server_answers_for_a_student_as_it_came_and_never_for_a_trained_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +29,7 @@ def test_a_server_answers_for_a_student_as_it_came_and_never_for_a_trained_one(t
         for name, domain in (("ann", "densities"), ("bob", "protons"))
     ]
     config = parse_config(merge(load_preset("tiny"), {"students": students, "evaluation": {"validation_questions": 4}}))
-    ann, bob = (StudentHost(config, name, tmp_path, load_domains(config.domains), threads=1) for name in ("ann", "bob"))
+    ann, bob = (StudentHost(HostSettings(config, name, tmp_path, tuple(load_domains(config.domains)), 1)) for name in ("ann", "bob"))
 
     ann.evaluate(0, "validation")
     assert asked == ["the densities one"] * len(config.domains)
