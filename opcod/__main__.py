@@ -56,7 +56,7 @@ def train(
     """Run an experiment to its verdict, or resume it. Under torchrun all processes that it starts make one run."""
     from opcod.console import JsonSink, ProgressSink
     from opcod.sinks import FanOut, JsonLinesSink
-    from opcod.training.rendezvous import follow, launched
+    from opcod.training.rendezvous import follow, launched, leave
     from opcod.training.trainer import train as run
 
     member = launched()
@@ -66,7 +66,7 @@ def train(
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)  # the first stops the run
             follow(member)
-            return
+            leave()
     data = _settings(file, preset)
     for change in changes or ():
         data = merge(data, parse_change(change))
@@ -82,6 +82,8 @@ def train(
         console.print(f"Stopped. Go on with the same command; the run is in {folder}.")
     else:
         console.print(f"Done: events, checkpoints and exported students are in {folder}.")
+    if member:
+        leave()
 
 
 def _settings(file: Path | None, preset: str | None) -> dict[str, Any]:
