@@ -134,7 +134,7 @@ def follow(member: Member) -> None:
 
 
 def leave() -> NoReturn:
-    """End a process that has nothing left to do, at once and well: torch's threads for the others, torn down one by one, now and then abort."""
+    """End a process that is done, at once and well: torch's threads for the others now and then abort as they are torn down."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(0)
