@@ -33,6 +33,11 @@ document.addEventListener("htmx:sseError", () => { lost ??= setTimeout(() => { o
 document.addEventListener("htmx:sseOpen", () => { clearTimeout(lost); lost = undefined; offline.hidden = true; });
 addEventListener("pagehide", () => clearTimeout(lost));
 
+// Who signs out goes where that leads: what the page's live parts are refused meanwhile leads nowhere else.
+let leaving = false;
+document.addEventListener("submit", (event) => { leaving ||= event.target.matches("form[action='/logout']"); });
+document.addEventListener("htmx:beforeOnLoad", (event) => { if (leaving) event.preventDefault(); });
+
 // A whole row of a list is a target; its link stays the real one.
 document.addEventListener("click", (event) => {
   const row = event.target.closest?.("tr[data-href]");

@@ -60,6 +60,7 @@ def test_from_the_first_link_to_a_run_and_out_again(page: Page, site: Site, firs
     expect(page.locator("#run-head .chip").first).to_have_text("Stopped")
     here = page.url
 
+    expect_console.append("401")  # of the page's live parts, if they ask while the session ends
     page.locator("[data-menu] summary").click()
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url(f"{site.url}/login")
@@ -67,11 +68,27 @@ def test_from_the_first_link_to_a_run_and_out_again(page: Page, site: Site, firs
     page.wait_for_url(re.compile("/login"))  # the page that was left is kept nowhere
     page.goto(here)
     page.wait_for_url(re.compile(r"/login\?next=/runs/\d+$"))
-    expect_console.append("401")
     sign_in(page, "ada", "not the password")
     expect(page.get_by_role("alert")).to_contain_text("do not fit")
     sign_in(page, "ada")
     page.wait_for_url(here)
+
+
+def test_what_a_page_is_refused_while_its_reader_signs_out_leads_nowhere_else(page: Page, site: Site, expect_console: list[str]) -> None:
+    add_person(site.engine, "liv", "member")
+    expect_console.append("401")
+    page.goto("/login")
+    sign_in(page, "liv")
+    page.wait_for_url(f"{site.url}/")
+    page.evaluate("document.addEventListener('submit', (event) => event.preventDefault())")  # the form is under way for ever
+    page.locator("[data-menu] summary").click()
+    page.get_by_role("button", name="Sign out").click()
+    page.context.clear_cookies()
+    with page.expect_response("**/runs/list") as refused:
+        page.evaluate("htmx.ajax('GET', '/runs/list', {target: 'main'})")
+    assert refused.value.status == 401
+    assert page.evaluate("document.readyState") == "complete"
+    assert page.url == f"{site.url}/"
 
 
 def test_a_page_whose_session_ended_goes_to_the_login_and_back(
