@@ -376,6 +376,10 @@ class ExperimentConfig(_Section):
             raise ValueError(f"names must differ; {', '.join(twice)} stands twice")
         return value
 
+    def with_compute(self, **changes: Any) -> ExperimentConfig:
+        """The same settings with others in `compute`, which are not judged again."""
+        return self.model_copy(update={"compute": self.compute.model_copy(update=changes)})
+
     @model_validator(mode="after")
     def _consistent(self) -> ExperimentConfig:
         domains = {domain.name for domain in self.domains}

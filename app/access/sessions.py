@@ -25,18 +25,19 @@ def sign_in(engine: Engine, settings: Settings, name: str, password: str, *, add
     Takes as long for a name that nobody has, for one that is disabled and for a wrong password.
     """
     with writing(engine) as session:
-        known = audit.has_signed_in(session, _known(session, name), address)
+        person = session.exec(select(PersonRow).where(col(PersonRow.name_key) == name.strip().lower())).first()
+        who = person.name if person else ""  # what else is typed there is nobody's business
+        known = audit.has_signed_in(session, who, address)
         wait = tries.count_try(session, name, address, known=known)
         if wait is not None:
             if wait.first:
-                audit.record(session, _known(session, name), "", "login", "", address, "refused: too many tries")
+                audit.record(session, who, "", "login", "", address, "refused: too many tries")
             return wait
-        person = session.exec(select(PersonRow).where(col(PersonRow.name_key) == name.strip().lower())).first()
     right = is_right(password, person.password_hash if person and person.disabled_at is None else None)
     renewed = hash_password(password) if right and person and needs_rehash(person.password_hash) else None
     with writing(engine) as session:
         if not right or person is None:
-            audit.record(session, person.name if person else "", "", "login", "", address, "refused: wrong name or password")
+            audit.record(session, who, "", "login", "", address, "refused: wrong name or password")
             return None
         tries.forgive(session, name, address, known=known)
         if renewed:
@@ -109,8 +110,3 @@ def end_all(session: Session, person_id: int, *, but: str | None = None) -> None
     """Sign a person out everywhere, but for the session with the mark `but`."""
     mine = delete(SessionRow).where(col(SessionRow.person_id) == person_id)
     session.exec(mine.where(col(SessionRow.token_hash) != hashed(but)) if but else mine)
-
-
-def _known(session: Session, name: str) -> str:
-    """The name, if somebody has it: what else is typed there is nobody's business."""
-    return session.exec(select(PersonRow.name).where(col(PersonRow.name_key) == name.strip().lower())).first() or ""

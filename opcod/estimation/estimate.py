@@ -23,7 +23,7 @@ from opcod.estimation.jobs import evaluation_features, evaluation_job, step_feat
 from opcod.estimation.measured import MeasuredRun
 from opcod.estimation.models import ModelShape, model_shape
 from opcod.estimation.questions import DomainSize, asked_questions, domain_sizes
-from opcod.estimation.space import disk_bytes, grows, phase_bytes, run_bytes, student_bytes, with_micro_batches
+from opcod.estimation.space import disk_bytes, grows, phase_bytes, run_bytes, student_bytes
 from opcod.types import Split
 
 CPU = "cpu"
@@ -200,7 +200,7 @@ def _error(runs: tuple[MeasuredRun, ...], place: int, rest: tuple[MeasuredRun, .
 def _memory(plan: _Plan, runs: Sequence[MeasuredRun], device: str) -> Figure:
     config, on_cpu = plan.config, kind_of(device) == CPU
     if on_cpu:
-        config = with_micro_batches(config, config.compute.known_micro_batch_tokens)
+        config = config.with_compute(micro_batch_tokens=config.compute.known_micro_batch_tokens)
     students = [student_bytes(config, place, plan.shapes, one) for place, one in enumerate(plan.behaviours)]
     bases = [base for run in runs for base in process_bases(run)] if on_cpu else []
     base = fmean(bases) if bases else PROCESS_BYTES if on_cpu else 0.0
@@ -219,7 +219,8 @@ def process_bases(run: MeasuredRun) -> list[float]:
     shapes = [student.shape for student in run.students if student.shape]
     if len(shapes) < len(run.students):
         return []
-    config = with_micro_batches(run.settings, run.settings.compute.known_micro_batch_tokens)  # of a CPU, as all that were measured
+    measured = run.settings.compute.known_micro_batch_tokens  # of a CPU, as all runs that were measured
+    config = run.settings.with_compute(micro_batch_tokens=measured)
     behaviours = [of_run(run, student) for student in run.students]
     students = [student_bytes(config, place, shapes, one) for place, one in enumerate(behaviours)]
     peaks = [student.means.get("memory/peak_bytes", 0.0) for student in run.students]

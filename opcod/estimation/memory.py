@@ -11,7 +11,7 @@ from opcod.config import ExperimentConfig
 from opcod.errors import ModelError
 from opcod.estimation.behaviour import Behaviour
 from opcod.estimation.models import ModelShape, model_shape
-from opcod.estimation.space import grows, phase_bytes, student_bytes, with_micro_batches
+from opcod.estimation.space import grows, phase_bytes, student_bytes
 from opcod.estimation.words import size
 
 LOWER = {
@@ -103,7 +103,7 @@ def memory(config: ExperimentConfig, shapes: Sequence[ModelShape] | None = None)
 def _largest_updates(config: ExperimentConfig, shapes: Sequence[ModelShape], one: Behaviour) -> Sequence[int | None]:
     if not grows(config):
         return [None] * (len(shapes) if config.compute.side_by_side else 1)
-    whole = with_micro_batches(config, sys.maxsize)
+    whole = config.with_compute(micro_batch_tokens=sys.maxsize)
     return [phases["update"] for phases in phase_bytes(whole, [student_bytes(whole, place, shapes, one) for place in range(len(shapes))])]
 
 

@@ -241,11 +241,6 @@ def grows(config: ExperimentConfig) -> bool:
     return config.compute.micro_batch_tokens == "auto" and config.compute.device != "cpu"
 
 
-def with_micro_batches(config: ExperimentConfig, tokens: int) -> ExperimentConfig:
-    """The same settings with micro-batches of so many tokens."""
-    return config.model_copy(update={"compute": config.compute.model_copy(update={"micro_batch_tokens": tokens})})
-
-
 def _limit(config: ExperimentConfig) -> int:
     return FIRST_MICRO_BATCH_TOKENS if grows(config) else config.compute.known_micro_batch_tokens
 

@@ -66,7 +66,7 @@ def _in_turn(config: ExperimentConfig) -> ExperimentConfig:
     if processes == 1:
         return config
     threads = compute.threads or max(1, available_cores() // processes)
-    return config.model_copy(update={"compute": compute.model_copy(update={"side_by_side": False, "gpus": 1, "threads": threads})})
+    return config.with_compute(side_by_side=False, gpus=1, threads=threads)
 
 
 @dataclass(frozen=True, slots=True)

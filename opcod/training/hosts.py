@@ -71,7 +71,7 @@ def open_hosts(config: ExperimentConfig, folder: Path, domains: Sequence[DomainD
 
     def settings(name: str, rank: int) -> HostSettings:
         device = devices[name][rank]
-        own = config.model_copy(update={"compute": compute.model_copy(update={"device": device})})
+        own = config.with_compute(device=device)
         return HostSettings(own, name, folder, tuple(domains), threads, sharers[device], spare.get(name))
 
     if processes == 1:

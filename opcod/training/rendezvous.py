@@ -157,7 +157,7 @@ def _load(member: Member, given: tuple[ExperimentConfig, Path, tuple[DomainData,
             f"Not all machines of the run see the same folder {str(marker.parent)!r}: its checkpoints and frozen tutors are read by all.",
             advice="Give a --folder on a disk that all of them have mounted at the same path.",
         )
-    own = config.model_copy(update={"compute": config.compute.model_copy(update={"device": str(device)})})
+    own = config.with_compute(device=str(device))
     threads = config.compute.threads or max(1, available_cores() // member.local_size)
     sharers = member.local_size if device.type == "cpu" else 1
     names = [student.name for student in config.students]

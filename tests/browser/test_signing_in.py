@@ -43,6 +43,12 @@ def sign_in(page: Page, name: str, password: str = PASSWORD) -> None:
     page.get_by_role("button", name="Sign in").click()
 
 
+def come_in(page: Page, site: Site, name: str) -> None:
+    page.goto("/login")
+    sign_in(page, name)
+    page.wait_for_url(f"{site.url}/")
+
+
 def test_from_the_first_link_to_a_run_and_out_again(page: Page, site: Site, first_link: str, expect_console: list[str]) -> None:
     page.goto(first_link)
     page.get_by_label("Name").fill("ada")
@@ -77,9 +83,7 @@ def test_from_the_first_link_to_a_run_and_out_again(page: Page, site: Site, firs
 def test_what_a_page_is_refused_while_its_reader_signs_out_leads_nowhere_else(page: Page, site: Site, expect_console: list[str]) -> None:
     add_person(site.engine, "liv", "member")
     expect_console.append("401")
-    page.goto("/login")
-    sign_in(page, "liv")
-    page.wait_for_url(f"{site.url}/")
+    come_in(page, site, "liv")
     page.evaluate("document.addEventListener('submit', (event) => event.preventDefault())")  # the form is under way for ever
     page.locator("[data-menu] summary").click()
     page.get_by_role("button", name="Sign out").click()
@@ -110,9 +114,7 @@ def test_a_page_whose_session_ended_goes_to_the_login_and_back(
 def test_a_form_without_the_pages_token_changes_nothing(page: Page, site: Site, expect_console: list[str]) -> None:
     add_person(site.engine, "max", "member")
     expect_console.append("403")
-    page.goto("/login")
-    sign_in(page, "max")
-    page.wait_for_url(f"{site.url}/")
+    come_in(page, site, "max")
     status = page.evaluate(
         "fetch('/experiments', {method: 'POST', body: new URLSearchParams({tab: 'preset', preset: 'tiny'})}).then((r) => r.status)"
     )
@@ -128,9 +130,7 @@ def test_a_form_without_the_pages_token_changes_nothing(page: Page, site: Site, 
 
 def test_another_sites_page_cannot_act_in_ones_name(page: Page, site: Site) -> None:
     add_person(site.engine, "tom", "member")
-    page.goto("/login")
-    sign_in(page, "tom")
-    page.wait_for_url(f"{site.url}/")
+    come_in(page, site, "tom")
     form = f"<form method='post' action='{site.url}/logout'></form><script>document.forms[0].submit()</script>"
     page.context.route("http://evil.example/**", lambda route: route.fulfill(content_type="text/html", body=form))
     other = page.context.new_page()
@@ -143,9 +143,7 @@ def test_another_sites_page_cannot_act_in_ones_name(page: Page, site: Site) -> N
 def test_a_viewer_is_shown_nothing_to_press_that_is_refused(page: Page, site: Site, run_id: int) -> None:
     add_person(site.engine, "vic", "viewer")
     held = start_run(site.engine, Story(name="under way")).run_id
-    page.goto("/login")
-    sign_in(page, "vic")
-    page.wait_for_url(f"{site.url}/")
+    come_in(page, site, "vic")
     for address in ("/", f"/runs/{held}", f"/runs/{run_id}", "/queue", "/storage", "/sweeps"):
         page.goto(address)
         expect(page.locator("main")).to_be_visible()
@@ -161,9 +159,7 @@ def test_every_page_obeys_the_policy_and_fits(page: Page, site: Site, run_id: in
         "window.refused = [];"
         "document.addEventListener('securitypolicyviolation', (e) => refused.push(`${e.violatedDirective} ${e.blockedURI}`))"
     )
-    page.goto("/login")
-    sign_in(page, "root")
-    page.wait_for_url(f"{site.url}/")
+    come_in(page, site, "root")
     page.goto("/settings/tokens")
     page.get_by_label("What it is for").fill("a token with quite a long purpose, told in many words")
     page.get_by_role("button", name="Make it").click()

@@ -14,7 +14,7 @@ from opcod.estimation import space
 from opcod.estimation.jobs import step_features
 from opcod.estimation.memory import Memory, lines, longest, memory
 from opcod.estimation.models import ModelShape
-from opcod.estimation.space import student_bytes, with_micro_batches
+from opcod.estimation.space import student_bytes
 from opcod.estimation.words import size
 from opcod.generation import cache
 from tests.benchmarks import memory as benchmark
@@ -108,7 +108,7 @@ def test_micro_batches_that_grow_are_told_with_the_least_and_the_most_that_they_
     config = paper("a", "a", **lora)
     found = memory(config, [SHAPE, SHAPE])
     (process,) = found.processes
-    alone = with_micro_batches(config, 64)  # no two responses fit into so few
+    alone = config.with_compute(micro_batch_tokens=64)  # no two responses fit into so few
     assert process.phases["update"] == memory(alone, [SHAPE, SHAPE]).processes[0].phases["update"]
     assert process.largest_update is not None
     assert process.largest_update > 10 * process.phases["update"]
