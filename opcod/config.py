@@ -322,6 +322,11 @@ class ComputeConfig(_Section):
         gt=0,
         lt=1,
     )
+    cuda_graphs: bool = _field(
+        True,
+        "On one GPU, the run's own engine records the pass of a token of every response once and replays it, many tokens long, where the "
+        "model's family allows it. Same result up to rounding.",
+    )
     micro_batch_tokens: Annotated[int, Field(ge=64)] | Literal["auto"] = _field(
         "auto",
         "Tokens computed together in an update, padding included. auto: on a GPU as many as its memory is measured to carry, "

@@ -46,6 +46,13 @@ RULES: tuple[tuple[str, Callable[[Data], bool], str], ...] = (
     (r"schedule\.tutor_snapshot", _tutored, NO_TUTORS),
     (r"evaluation\.break_rescue_questions", _tutored, NO_TUTORS),
     (r"compute\.gpu_memory_gib", lambda data: _at(data, "compute.device") != "cpu", "Not used: the run is for a CPU."),
+    (
+        r"compute\.cuda_graphs",
+        lambda data: (
+            _at(data, "compute.device") != "cpu" and _at(data, "compute.engine") != "vllm" and _at(data, "compute.gpus") in (1, None)
+        ),
+        "Not used: for one GPU and the run's own engine.",
+    ),
     (r"compute\.vllm_memory_fraction", lambda data: _at(data, "compute.engine") == "vllm", "Not used: vLLM does not sample in this run."),
 )
 """(pattern of a path, whether what it leads to is used, what to say where it is not). Paths below a match follow it."""

@@ -52,7 +52,8 @@ class There(Tensor):
     def __deepcopy__(self, memo: dict[int, Any]) -> There:
         if id(self) not in memo:
             memo[id(self)] = There(self.held.clone()).requires_grad_(self.requires_grad)
-        return memo[id(self)]
+        made: There = memo[id(self)]
+        return made
 
     # What torch refuses to tell of subclasses, or what reads memory by its address: files are written so.
     def tolist(self) -> Any:
@@ -67,7 +68,7 @@ class There(Tensor):
     def data_ptr(self) -> int:
         return self.held.data_ptr()
 
-    def __repr__(self, **_: Any) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"There({self.held})"
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]

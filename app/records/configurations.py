@@ -16,6 +16,7 @@ BESIDE = (
     "seed",
     "recording.",
     "compute.device",
+    "compute.cuda_graphs",
     "compute.gpu_memory_gib",
     "compute.gpus",
     "compute.micro_batch_tokens",

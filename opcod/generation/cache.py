@@ -21,23 +21,45 @@ class GrowingLayer(DynamicLayer):
         self.values: Tensor
         self._room: list[Tensor] = []
         self._begin = self._end = 0
+        self._place: Tensor | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Take in the columns of new tokens; all columns."""
+        if self._place is not None:
+            self.keys.index_copy_(2, self._place, key_states)
+            self.values.index_copy_(2, self._place, value_states)
+            return self.keys, self.values
         if not self._room:
             # Most often a prompt's, which then is copied into its rows or kept as it is: no room is made for more yet.
             self.put(key_states, value_states)
             return self.keys, self.values
         added = key_states.shape[-2]
-        if self._end + added > self._room[0].shape[-2]:
-            self._begin, self._end = 0, self.keys.shape[-2]
-            self._room = [_roomy(held, added + SPARE) for held in (self.keys, self.values)]
+        self._widen(added, added + SPARE)
         rows, begin = key_states.shape[0], self._end
         self._end += added
         for room, states in zip(self._room, (key_states, value_states), strict=True):
             room[:rows, :, begin : self._end] = states
         self._view(rows)
         return self.keys, self.values
+
+    def fix(self, place: Tensor, columns: int) -> None:
+        """Until `settle`, show so many empty columns more, and put each token into the column that `place` [1] says by then.
+
+        Empty ones are zeros: even what has no weight must be a number.
+        """
+        self._widen(columns, columns)
+        rows, begin = self.keys.shape[0], self._end
+        self._end += columns
+        for room in self._room:
+            room[:rows, :, begin : self._end] = 0
+        self._view(rows)
+        self._place = place
+
+    def settle(self, empty: int) -> None:
+        """Drop the last of the columns that `fix` has made, into which no token came."""
+        self._end -= empty
+        self._place = None
+        self._view(self.keys.shape[0])
 
     def put(self, keys: Tensor, values: Tensor) -> None:
         """These instead of what was there."""
@@ -83,6 +105,12 @@ class GrowingLayer(DynamicLayer):
         """Keep, repeat or reorder rows."""
         if self.is_initialized:
             self.put(self.keys[indices], self.values[indices])
+
+    def _widen(self, columns: int, room: int) -> None:
+        """See that so many columns more have room; if not, make it."""
+        if self._end + columns > self._room[0].shape[-2]:
+            self._begin, self._end = 0, self.keys.shape[-2]
+            self._room = [_roomy(held, room) for held in (self.keys, self.values)]
 
     def _view(self, rows: int) -> None:
         self.keys, self.values = (room[:rows, :, self._begin : self._end] for room in self._room)

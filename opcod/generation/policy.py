@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from opcod.generation.base import Engine, Generation, SamplingParams
+from opcod.generation.replay import recorder_of
 from opcod.generation.transformers import TransformersEngine
 from opcod.students.chat import decode, end_token_ids, prompt_ids, prompt_text
 from opcod.students.loading import Student
@@ -40,16 +41,22 @@ def verified(verifier: Verifier, question: Question, index: int, response: Respo
 
 
 class Policy:
-    """Samples text from a student with its own tokenizer and chat template; by `engine`, or by its own weights here."""
+    """Samples text from a student with its own tokenizer and chat template; by `engine`, or by its own weights here.
 
-    def __init__(self, student: Student, *, batch_size: int, engine: Engine | None = None) -> None:
+    On a CUDA device these replay `cuda_graphs`, unless told not to.
+    """
+
+    def __init__(self, student: Student, *, batch_size: int, engine: Engine | None = None, cuda_graphs: bool = True) -> None:
         self.student = student
         self.batch_size = batch_size
         self.end_ids = end_token_ids(student.model, student.tokenizer)
         self.pieces = TokenPieces(student.tokenizer)
         pad_id = student.tokenizer.pad_token_id
         self.engine: Engine = engine or TransformersEngine(
-            student.model, end_ids=self.end_ids, pad_id=pad_id if isinstance(pad_id, int) else self.end_ids[0]
+            student.model,
+            end_ids=self.end_ids,
+            pad_id=pad_id if isinstance(pad_id, int) else self.end_ids[0],
+            recorder=recorder_of(student.model.device) if cuda_graphs else None,
         )
 
         # A question comes back every epoch, and a prompt is measured before it is used.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from opcod.distillation.scoring import supported_arguments
 from opcod.generation.attention import attends_in_groups, seeing
@@ -62,21 +62,25 @@ class Prefill:
     def extend(self, rows: Rows, ids: Tensor, mask: Tensor | None = None) -> None:
         """Put the next tokens [B, T] of every row through the model; `mask` [B, T] where not all of them are real."""
         positions = rows.take(torch.ones_like(ids, dtype=torch.bool) if mask is None else mask)
+        if self.flexible:
+            with seeing(self.model, rows.seen(ids.shape[1])):
+                rows.logits = self.logits(ids, positions, rows.cache)
+        else:
+            rows.logits = self.logits(ids, positions, rows.cache, mask=rows.mask.long())
+
+    def logits(self, ids: Tensor, positions: Tensor, cache: DynamicCache, mask: Tensor | None = None) -> Tensor:
+        """[B, V] of the token after the last of `ids` [B, T], which stand at `positions` [B, T]; float32."""
         arguments = supported_arguments(
             self.model,
             input_ids=ids,
-            attention_mask=None if self.flexible else rows.mask.long(),
+            attention_mask=mask,
             position_ids=positions,
-            past_key_values=rows.cache,
+            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         )
-        if self.flexible:
-            with seeing(self.model, rows.seen(ids.shape[1])):
-                logits = self.model(**arguments).logits
-        else:
-            logits = self.model(**arguments).logits
-        rows.logits = logits[:, -1].float()
+        logits: Tensor = self.model(**arguments).logits[:, -1].float()
+        return logits
 
     def _empty(self, rows: int) -> Rows:
         """Rows that have said nothing yet."""

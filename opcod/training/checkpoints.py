@@ -59,7 +59,9 @@ def scores_of(evaluations: list[Evaluation], *, round: int, split: str) -> dict[
 def config_digest(config: ExperimentConfig) -> str:
     """What must be equal for a checkpoint to fit: all of the configuration but its name, what is kept, and how the work is cut."""
     recorded = {"keep_checkpoints", "keep_first", "keep_best", "token_questions", "token_alternatives"}
-    data = config.model_dump(mode="json", exclude={"name": True, "recording": recorded, "compute": {"gpus", "micro_batch_tokens"}})
+    data = config.model_dump(
+        mode="json", exclude={"name": True, "recording": recorded, "compute": {"gpus", "micro_batch_tokens", "cuda_graphs"}}
+    )
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 

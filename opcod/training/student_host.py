@@ -228,7 +228,8 @@ class StudentHost:
         return self._policy(peer, self.config.method.feedback.batch_size, engine)
 
     def _policy(self, student: Student, batch_size: int, engine: Engine | None = None) -> Policy:
-        policy = Policy(student, batch_size=batch_size, engine=engine)
+        replays = self.config.compute.cuda_graphs and self.team.size == 1  # of a team nobody knows
+        policy = Policy(student, batch_size=batch_size, engine=engine, cuda_graphs=replays)
         if self.team.size > 1:
             policy.engine = TeamEngine(policy.engine, self.team, student.model)
         return policy

@@ -11,6 +11,7 @@ import torch
 from opcod.config import merge
 from tests.integration.training_runs import record, run, tiny
 from tests.pretend_device import announce, pretend_device
+from tests.tape import TapeRecorder
 
 Facts = list[dict[str, Any]]
 SMALL = {
@@ -19,8 +20,8 @@ SMALL = {
 }
 
 
-def here_and_there(folder: Path, settings: dict[str, Any]) -> tuple[Facts, Facts]:
-    """What both runs say; the one there is stopped halfway and goes on from its checkpoint."""
+def here_and_there(folder: Path, settings: dict[str, Any]) -> tuple[Facts, Facts, int]:
+    """What both runs say; the one there is stopped halfway and goes on from its checkpoint. And how often passes were replayed there."""
     announce()
     torch.set_num_threads(1)
     config = tiny(**merge(SMALL, settings))
@@ -28,11 +29,18 @@ def here_and_there(folder: Path, settings: dict[str, Any]) -> tuple[Facts, Facts
     here.mkdir()
     there.mkdir()
     run(config, here)
+    tapes: list[TapeRecorder] = []
+
+    def recorder() -> TapeRecorder:
+        tapes.append(TapeRecorder())
+        return tapes[-1]
+
     with (
         pretend_device() as device,
+        patch("opcod.generation.policy.recorder_of", return_value=recorder),
         patch("opcod.training.student_host.resolve_device", return_value=device),
         patch("opcod.students.loading.resolve_device", return_value=device),
     ):
         assert run(config, there, stop_after=1).outcome == "stopped"
         run(config, there)
-    return record(here), record(there)
+    return record(here), record(there), sum(tape.replays for tape in tapes)

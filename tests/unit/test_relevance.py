@@ -28,7 +28,8 @@ def test_an_opcod_run_uses_all_but_the_baselines_settings() -> None:
         ({"method": {"gate": {"strategy": "never"}}}, {"method.gate.threshold", "method.feedback", "evaluation.break_rescue_questions"}),
         ({"method": {"feedback": {"style": "generic"}}}, {"method.feedback.templates.anchored"}),
         ({"method": {"loss": {"top_k": None}}}, {"method.loss.tail_bucket"}),
-        ({"compute": {"device": "cpu"}}, {"compute.gpu_memory_gib"}),
+        ({"compute": {"device": "cpu"}}, {"compute.gpu_memory_gib", "compute.cuda_graphs"}),
+        ({"compute": {"device": "auto", "gpus": 2}}, {"compute.cuda_graphs"}),
     ],
 )
 def test_what_depends_on_a_setting_follows_it(changes: dict[str, Any], more: set[str]) -> None:
