@@ -74,7 +74,7 @@ fuzz: install
 faults: install
 	$(BIN)/python -m tests.faults --tries $(TRIES)
 
-# A step beside trl's, the cost of the record and of feedback, held against docs/benchmarks.json: BENCH_ARGS="--only step", or "--publish"
+# A step beside trl's, the cost of the record and of feedback, held against docs/performance.json: BENCH_ARGS="--only step", or "--publish"
 bench: install
 	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 

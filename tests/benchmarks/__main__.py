@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks [--only step] [--publish]
 
-Each part's result is saved below tests/benchmarks/results. Ratios are held against those of docs/benchmarks.json, since seconds are a
+Each part's result is saved below tests/benchmarks/results. Ratios are held against those of docs/performance.json, since seconds are a
 machine's own: one that is worse by more than 15 % fails. `--publish` puts this machine's there instead, and the table into
-docs/benchmarks.md. 20 minutes on two quiet cores.
+docs/performance.md. 20 minutes on two quiet cores. Parts that need a GPU are measured where torch finds one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tests.benchmarks.documents import put_table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "results"
-PUBLISHED, DOCUMENT = ROOT / "docs/benchmarks.json", ROOT / "docs/benchmarks.md"
+PUBLISHED, DOCUMENT = ROOT / "docs/performance.json", ROOT / "docs/performance.md"
 TOLERANCE = 0.15
 DEMO_STUDENT = ROOT / "opcod/demo_assets/densities"
 LONG = ["--model", "random", "--questions", "8", "--response-tokens", "256", "--pairs", "2", "--steps", "2"]
@@ -40,6 +42,13 @@ PARTS: Mapping[str, list[str]] = {
     "record-postgresql-long": ["-m", "tests.benchmarks.record", "--database", "postgresql", "--exchanges", "0", *LONG],
     "feedback": ["-m", "tests.benchmarks.feedback_overhead"],
 }
+GPU = ["--device", "cuda", "--dtype", "bfloat16"]
+GPU_PARTS: Mapping[str, list[str]] = {
+    "decode-gpu": ["-m", "tests.benchmarks.decode_bandwidth", *GPU],
+    "step-gpu": ["tests/benchmarks/bench_step.py", *GPU],
+    "feedback-gpu": ["-m", "tests.benchmarks.feedback_overhead", *GPU],
+}
+NO_GPU = "no GPU was to be had"
 BETTER_HIGH = ("speed",)
 """What a ratio's name ends with that should be large; the others should be small."""
 HEAD = "| part | ratio | here |"
@@ -49,7 +58,12 @@ def measure(part: str) -> dict[str, Any]:
     """Run a part; its report, as it saved it."""
     output = RESULTS / f"{part}.json"
     print(f"--- {part}", flush=True)
-    subprocess.run([sys.executable, *PARTS[part], "--output", str(output)], cwd=ROOT, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=True)
+    subprocess.run(
+        [sys.executable, *{**PARTS, **GPU_PARTS}[part], "--output", str(output)],
+        cwd=ROOT,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        check=True,
+    )
     report: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
     return report
 
@@ -67,6 +81,11 @@ def ratios(report: Mapping[str, Any]) -> dict[str, float]:
         }
     if "rollouts" in report:
         return {"rollouts over model.generate's, speed": report["rollouts"]["speed"]}
+    if "share_of_bandwidth" in report:
+        return {
+            f"sampling over what the memory can deliver, 8B, batch 256, {how}, speed": share
+            for how, share in report["share_of_bandwidth"].items()
+        }
     if "overhead" in report:
         return {"OPCoD step's time over SDPO's, gate open, n = 8, 512 and 110 tokens": report["overhead"]["gate open"]}
     step = report["step"]["with_over_without"]
@@ -92,7 +111,8 @@ def worse(found: Mapping[str, Mapping[str, float]], published: Mapping[str, Mapp
 
 def table(found: Mapping[str, Mapping[str, float]]) -> list[str]:
     rows = [f"| {part} | {name} | {value:.2f} |" for part, values in found.items() for name, value in values.items()]
-    return [HEAD, "|---|---|--:|", *rows]
+    unknown = [f"| {part} | all of it | {NO_GPU} |" for part in GPU_PARTS if part not in found]
+    return [HEAD, "|---|---|--:|", *rows, *unknown]
 
 
 def publish(found: Mapping[str, Mapping[str, float]]) -> None:
@@ -114,7 +134,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="parts whose name begins so")
     parser.add_argument("--publish", action="store_true")
     given = parser.parse_args()
-    found = {part: ratios(measure(part)) for part in PARTS if part.startswith(given.only)}
+    parts = [part for part in (*PARTS, *(GPU_PARTS if torch.cuda.is_available() else ())) if part.startswith(given.only)]
+    found = {part: ratios(measure(part)) for part in parts}
     print("\n".join(table(found)))
     if given.publish:
         publish(found)
