@@ -158,19 +158,33 @@ def reinforce(
 
 @torch.no_grad()
 def sampled_log_probs(learner: Learner, batch: Sequence[ScoredResponse], *, temperature: float) -> list[list[float]]:
-    """Each response's token log-probabilities under the student as it is, by the training forward."""
+    """Each response's token log-probabilities under the student as it is, by the training forward.
+
+    Raises:
+        ResourceError: there is no memory for a single response.
+    """
     prompts, responses = [one.prompt for one in batch], [one.response for one in batch]
+    size = learner.micro_batches
     learner.model.train(False)
-    limit = learner.micro_batches.begin()
 
     def score(share: list[int]) -> list[list[float]]:
         found: dict[int, list[float]] = {}
-        for rows in _micro_batches(learner, share, [prompts], responses, limit=limit):
-            chosen = [responses[row] for row in rows]
-            readout = response_readout(learner.model, [prompts[row] for row in rows], chosen, pad_id=learner.pad_id)
-            log_probs, _ = score_sampled(readout, _joined(chosen, learner), temperature=temperature)
-            found |= {row: one.tolist() for row, one in zip(rows, log_probs.split([len(one) for one in chosen]), strict=True)}
+        while left := [row for row in share if row not in found]:
+            groups = _micro_batches(learner, left, [prompts], responses, limit=size.begin())
+            try:
+                for rows in groups:
+                    found |= one_pass(rows)
+            except torch.OutOfMemoryError:
+                size.ran_out(computed_tokens(learner.model, rows, [prompts], responses) for rows in groups if len(rows) > 1)
+            if len(found) < len(share):
+                _let_go()
         return [found[row] for row in share]
+
+    def one_pass(rows: list[int]) -> dict[int, list[float]]:
+        chosen = [responses[row] for row in rows]
+        readout = response_readout(learner.model, [prompts[row] for row in rows], chosen, pad_id=learner.pad_id)
+        log_probs, _ = score_sampled(readout, _joined(chosen, learner), temperature=temperature)
+        return {row: one.tolist() for row, one in zip(rows, log_probs.split([len(one) for one in chosen]), strict=True)}
 
     with learner.team.whole(learner.model):
         return learner.team.spread(_sizes([prompts], responses), score)
@@ -211,8 +225,8 @@ def _update(
                     team.sum_gradients(learner.model, learner.pad_id)
                 else:
                     learner.model.zero_grad(set_to_none=True)  # the loss is a sum over micro-batches: smaller ones have the same
-            if found is None and torch.cuda.is_available():
-                torch.cuda.empty_cache()  # outside of the handler, which keeps what filled the memory
+            if found is None:
+                _let_go()
     finally:
         learner.model.train(False)
     total = sum(loss for loss, _, _ in found)
@@ -276,6 +290,12 @@ def _gradients(
         for row, end, length in zip(rows, accumulate(lengths), lengths, strict=True):
             statistics[row] = TokenStatistics(*(tuple(column[end - length : end]) for column in columns))
     return total, statistics
+
+
+def _let_go() -> None:
+    """Give back what filled the memory; not in the handler of its error, which keeps it."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _finite(loss: float, update: int) -> float:

@@ -176,6 +176,21 @@ def test_memory_that_ran_out_is_not_tried_again_in_the_next_update(monkeypatch: 
     assert second.micro_batch_tokens == first.micro_batch_tokens
 
 
+def test_the_scoring_before_an_update_goes_on_in_smaller_passes_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = [*BATCH, *BATCH]
+    expected = sampled_log_probs(learner(), batch, temperature=TEMPERATURE)
+    for place in count():
+        tight = learner(micro_batch_tokens=18)
+        refusing = _Refusing(place, backward=False)
+        monkeypatch.setattr(update_module, "response_readout", refusing)
+        for found, row in zip(sampled_log_probs(tight, batch, temperature=TEMPERATURE), expected, strict=True):
+            assert found == pytest.approx(row, abs=1e-5)
+        if not refusing.refused:
+            break
+        assert tight.micro_batches.begin() < 18
+    assert place == refusing.passes >= 2
+
+
 def test_the_scoring_before_an_update_keeps_to_what_was_learned_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """A resumed run scores first; its old log-probabilities must be rounded as those of an undisturbed one."""
     asked: list[int] = []
